@@ -1,0 +1,194 @@
+"""RunConfig: everything a run is made of, as one frozen value that flags and JSON map onto."""
+
+import dataclasses
+import json
+import typing
+
+from tfdps import checks
+
+MECHANISMS = ("joint", "none")
+COSTS = ("l2", "l1+l2")
+SCHEDULES = ("converged", "reference")
+LOSSES = ("semi_debiased", "plain")
+GENERATORS = ("mlp", "dcgan", "biggan")
+ACCOUNTANTS = ("rdp", "pld")
+STRATEGIES = ("one",)
+
+# What a resumed run may do with a field that differs from the run's first start.
+GUARANTEE = "guarantee"  # it enters epsilon, or says whose epsilon it is: refused
+MODEL = "model"  # it shapes the generator or its weights: refused
+FREE = "free"  # post-processing or housekeeping: taken over from the new command
+
+
+def _field(default, help_text, *, resume=FREE, choices=None):
+    return dataclasses.field(
+        default=default, metadata={"help": help_text, "resume": resume, "choices": choices}
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """What one run trains, on what, at which privacy. Field names are the flags' names.
+
+    Raises:
+      UsageError: from the constructor, when a value lies outside what its help text allows.
+    """
+
+    # Data
+    dataset: str = _field(
+        "digits",
+        "tfds name (mnist, fashion_mnist, cifar10, celeb_a, ...), folder:PATH with one sub-folder "
+        "of images a class, or digits (built in, no download).",
+        resume=GUARANTEE,
+    )
+    data_dir: typing.Optional[str] = _field(
+        None, "Where tensorflow_datasets keeps its data; default: its own, ~/tensorflow_datasets."
+    )
+    label: typing.Optional[str] = _field(
+        None,
+        "The feature that is the class, where the data set has several: Male for celeb_a.",
+        resume=GUARANTEE,
+    )
+    image_size: typing.Optional[int] = _field(
+        None,
+        "Side in pixels that images are resized to; default: as they are (folder: 32).",
+        resume=GUARANTEE,
+    )
+    dataset_size: typing.Optional[int] = _field(
+        None,
+        "The public number of private records N; default: read from the data set's description. "
+        "A run whose data has another size is refused.",
+        resume=GUARANTEE,
+    )
+    model_dir: typing.Optional[str] = _field(None, "Where the run lives: all its files.")
+
+    # Privacy
+    mechanism: str = _field(
+        "joint",
+        "joint: the paper's, one clip over the batch's image gradient. none: NOT PRIVATE.",
+        resume=GUARANTEE,
+        choices=MECHANISMS,
+    )
+    target_epsilon: typing.Optional[float] = _field(
+        10.0, "The run never ends above this epsilon.", resume=GUARANTEE
+    )
+    delta: float = _field(1e-5, "The delta of (epsilon, delta), below 1/N.", resume=GUARANTEE)
+    noise_multiplier: typing.Optional[float] = _field(
+        None,
+        "Noise standard deviation over sensitivity; default: calibrated to target_epsilon.",
+        resume=GUARANTEE,
+    )
+    clip_norm: float = _field(
+        0.5, "L2 bound on the image gradient of a whole batch.", resume=GUARANTEE
+    )
+    num_steps: typing.Optional[int] = _field(
+        None,
+        "Noisy steps; default: as many as noise_multiplier and target_epsilon allow, or 5000 when "
+        "neither is given.",
+        resume=GUARANTEE,
+    )
+    batch_size: int = _field(
+        50,
+        "B: generated images a step, and the expected number of private records drawn.",
+        resume=GUARANTEE,
+    )
+    accountant: str = _field(
+        "rdp",
+        "The accountant that calibrates and decides when the budget is spent.",
+        resume=GUARANTEE,
+        choices=ACCOUNTANTS,
+    )
+
+    # Transport
+    loss: str = _field("semi_debiased", "The Sinkhorn loss of method.md section 2.", choices=LOSSES)
+    debias_ratio: float = _field(
+        0.2, "p: the fraction of the batch that is drawn afresh for the debiasing term, in [0, 1]."
+    )
+    cost: str = _field("l2", "Ground cost: ||a-b||^2, or ||a-b||^2 + m ||a-b||_1.", choices=COSTS)
+    cost_l1_weight: float = _field(1.0, "m of the l1+l2 cost.")
+    regularization: float = _field(
+        5.0, "Entropic regularisation lambda, in units of the cost. Not the privacy epsilon."
+    )
+    schedule: str = _field(
+        "converged",
+        "converged: solved to a marginal error. reference: the published, unconverged schedule.",
+        choices=SCHEDULES,
+    )
+    schedule_exponent: float = _field(
+        2.0, "r of the reference schedule: its blur is regularization^(1/r)."
+    )
+    label_scale: float = _field(15.0, "Weight of the one-hot label in the transport's features.")
+
+    # Generator
+    generator: str = _field(
+        "mlp", "The generator's architecture.", resume=MODEL, choices=GENERATORS
+    )
+    latent_dim: int = _field(16, "Dimension of the latent z ~ U[0,1].", resume=MODEL)
+    learning_rate: float = _field(1e-3, "Adam's learning rate.")
+    weight_decay: float = _field(1e-5, "Weight of the L2 term on the generator's weights.")
+    ema_decay: float = _field(0.999, "Decay of the averaged weights that are exported, in [0, 1).")
+
+    # Running
+    strategy: str = _field("one", "one: a single device.", choices=STRATEGIES)
+    checkpoint_secs: float = _field(60.0, "Seconds between checkpoints.")
+    sample_secs: float = _field(120.0, "Seconds between sample grids.")
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            value, choices = getattr(self, field.name), field.metadata["choices"]
+            if choices is not None:
+                checks.one_of(field.name, value, choices)
+        for name in ("clip_norm", "regularization", "schedule_exponent", "learning_rate"):
+            checks.positive(name, getattr(self, name))
+        for name in ("target_epsilon", "noise_multiplier"):
+            if getattr(self, name) is not None:
+                checks.positive(name, getattr(self, name))
+        for name in ("cost_l1_weight", "label_scale", "weight_decay"):
+            checks.not_negative(name, getattr(self, name))
+        for name in ("checkpoint_secs", "sample_secs"):
+            checks.positive(name, getattr(self, name))
+        for name in ("batch_size", "latent_dim"):
+            checks.at_least(name, getattr(self, name), 1)
+        for name, smallest in (("num_steps", 1), ("dataset_size", 2), ("image_size", 4)):
+            if getattr(self, name) is not None:
+                checks.at_least(name, getattr(self, name), smallest)
+        checks.fraction("delta", self.delta)
+        checks.fraction("debias_ratio", self.debias_ratio, zero=True, one=True)
+        checks.fraction("ema_decay", self.ema_decay, zero=True)
+
+    @property
+    def private(self):
+        """Whether the run has a privacy guarantee."""
+        return self.mechanism != "none"
+
+    @property
+    def num_fresh(self):
+        """n' = floor(p n), the images drawn afresh a step for the debiasing term; plain loss: 0."""
+        if self.loss == "plain":
+            return 0
+        return int(self.debias_ratio * self.batch_size + 1e-9)
+
+    def to_json(self):
+        """Returns the configuration as a JSON text, one field a line."""
+        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text):
+        """Returns the RunConfig that `to_json` wrote; raises UsageError for anything else."""
+        try:
+            return cls(**json.loads(text))
+        except (json.JSONDecodeError, TypeError) as error:
+            raise checks.UsageError(f"not a run configuration: {error}.") from error
+
+    def to_flags(self):
+        """Returns a valid absl flagfile: a --name=value line for every field that has a value."""
+        values = dataclasses.asdict(self)
+        return "".join(f"--{name}={value}\n" for name, value in values.items() if value is not None)
+
+    def differences(self, other):
+        """Returns [(field name, self's value, other's value, resume policy)] where they differ."""
+        return [
+            (f.name, getattr(self, f.name), getattr(other, f.name), f.metadata["resume"])
+            for f in dataclasses.fields(self)
+            if getattr(self, f.name) != getattr(other, f.name)
+        ]

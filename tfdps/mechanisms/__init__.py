@@ -1,0 +1,1 @@
+"""What may leave a private batch, and nothing else."""
