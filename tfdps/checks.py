@@ -6,7 +6,8 @@ import math
 class UsageError(ValueError):
     """Something the user can put right: an argument, a flag, a file or a folder.
 
-    The message stands alone: what came, what is allowed and, where not obvious, how to fix it. The command line prints it without a traceback and exits with status 2.
+    The message stands alone: what came, what is allowed and, where not obvious, how to fix it.
+    The command line prints it without a traceback and exits with status 2.
     """
 
 

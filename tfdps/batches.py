@@ -1,0 +1,32 @@
+"""The private batches of a run, as a tf.data.Dataset of padded Poisson draws."""
+
+import tensorflow as tf
+
+from tfdps.sampling import PoissonSampler
+
+
+def poisson_batches(dataset, sampling_probability, num_steps):
+    """Returns a tf.data.Dataset of `num_steps` padded Poisson draws from `dataset`.
+
+    Each element is (images uint8 [P,H,W,C], labels int32 [P], weights float32 [P]), P fixed; images
+    of weight 0 are padding. Draws are made while training runs. See `sampling.py` for the guarantee.
+
+    Args:
+      dataset: a data.Dataset of N records.
+      sampling_probability: q in (0, 1].
+      num_steps: number of draws.
+    """
+    sampler = PoissonSampler(len(dataset), sampling_probability)
+
+    def draws():
+        for _ in range(num_steps):
+            indices, weights = sampler.draw_padded()
+            yield dataset.images[indices], dataset.labels[indices], weights
+
+    size = sampler.padded_size
+    signature = (
+        tf.TensorSpec([size, *dataset.spec.image_shape], tf.uint8),
+        tf.TensorSpec([size], tf.int32),
+        tf.TensorSpec([size], tf.float32),
+    )
+    return tf.data.Dataset.from_generator(draws, output_signature=signature).prefetch(16)

@@ -1,0 +1,223 @@
+"""What happens around the steps of a run: ledger, progress, TensorBoard, sample grids, checkpoints.
+
+Nothing here sees private data: the step counter, epsilon and generated images are all public.
+"""
+
+import math
+import sys
+import time
+
+import keras
+import numpy as np
+import tensorflow as tf
+import tqdm
+
+from tfdps import grids
+
+_LEDGER_SECONDS = 2.0  # about how much work a block of the ledger covers, and a crash can waste
+_PROGRESS_SECONDS = 0.5
+_PROGRESS_SECONDS_IN_A_LOG = 30.0
+_EPSILON_SECONDS = {"rdp": 0.0, "pld": 30.0}  # PLD takes a good part of a second
+_SCALAR_SECONDS = 10.0
+_GRID_COLUMNS = 10
+
+
+class LedgerWriter(keras.callbacks.Callback):
+    """Writes the steps into the ledger, then authorises them: always before they are taken.
+
+    Guarantee: `model.authorized_steps` never exceeds what `ledger.append` has put on disk, nor
+    `plan.steps`; a step that would is refused by the step itself.
+
+    Args:
+      ledger: the open Ledger.
+      plan: the PrivacyPlan.
+      steps_per_execution: how many steps fit takes between two callbacks.
+    """
+
+    def __init__(self, ledger, plan, steps_per_execution):
+        super().__init__()
+        self._ledger, self._plan, self._stride = ledger, plan, steps_per_execution
+        self._block, self._block_start = steps_per_execution, None
+
+    def on_train_begin(self, logs=None):
+        # Steps that a crash may have taken after the last checkpoint are in the ledger: they count.
+        self.model.noisy_steps.assign(self._ledger.total_steps)
+        self.model.authorize(self._ledger.total_steps)
+
+    def on_train_batch_begin(self, batch, logs=None):
+        taken = int(self.model.noisy_steps.numpy())
+        covered = int(self.model.authorized_steps.numpy())
+        if min(taken + self._stride, self._plan.steps) <= covered:
+            return
+        self._adapt_block()
+        block = min(max(self._block, self._stride), self._plan.steps - covered)
+        self._ledger.append(self._plan.charge(block))
+        self.model.authorize(covered + block)
+
+    def _adapt_block(self):
+        """Doubles or halves the block towards `_LEDGER_SECONDS` of work."""
+        now = time.monotonic()
+        if self._block_start is not None:
+            seconds = now - self._block_start
+            self._block = self._block * 2 if seconds < _LEDGER_SECONDS else self._block // 2
+        self._block_start = now
+
+
+class Progress(keras.callbacks.Callback):
+    """A progress bar: step, steps a second, time left, epsilon so far.
+
+    Args:
+      plan: the PrivacyPlan.
+      file: where to write; default stderr. Away from a terminal it writes a line now and then.
+    """
+
+    def __init__(self, plan, file=None):
+        super().__init__()
+        self._plan, self._file = plan, file or sys.stderr
+        self._terminal = self._file.isatty()
+
+    def on_train_begin(self, logs=None):
+        seconds = _PROGRESS_SECONDS if self._terminal else _PROGRESS_SECONDS_IN_A_LOG
+        self._bar = tqdm.tqdm(
+            total=self._plan.steps,
+            initial=int(self.model.noisy_steps.numpy()),
+            unit="step",
+            file=self._file,
+            mininterval=seconds,
+            maxinterval=seconds,
+            dynamic_ncols=self._terminal,
+            ncols=None if self._terminal else 100,
+        )
+        self._every, self._last, self._epsilon_at = seconds, 0.0, -math.inf
+
+    def on_train_batch_end(self, batch, logs=None):
+        now = time.monotonic()
+        if now - self._last >= self._every:
+            self._show()
+            self._last = now
+
+    def on_train_end(self, logs=None):
+        self._epsilon_at = -math.inf
+        self._show()
+        self._bar.refresh()
+        self._bar.close()
+
+    def _show(self):
+        taken = int(self.model.noisy_steps.numpy())
+        self._bar.set_postfix_str(self._privacy(taken), refresh=False)
+        self._bar.update(taken - self._bar.n)
+        if not self._terminal:
+            self._file.write("\n")
+
+    def _privacy(self, taken):
+        if not self._plan.private:
+            return "NOT PRIVATE"
+        now = time.monotonic()
+        if now - self._epsilon_at >= _EPSILON_SECONDS[self._plan.accountant]:
+            self._epsilon, self._epsilon_at = self._plan.epsilon(taken), now
+        return f"epsilon {self._epsilon:.3f}"
+
+
+class Scalars(keras.callbacks.Callback):
+    """TensorBoard scalars: epsilon by RDP, steps a second; the loss only when nothing is private.
+
+    Args:
+      plan: the PrivacyPlan.
+      log_dir: folder of the TensorBoard log.
+    """
+
+    def __init__(self, plan, log_dir):
+        super().__init__()
+        self._plan, self._writer = plan, tf.summary.create_file_writer(str(log_dir))
+
+    def on_train_begin(self, logs=None):
+        self._last, self._last_step = time.monotonic(), int(self.model.noisy_steps.numpy())
+
+    def on_train_batch_end(self, batch, logs=None):
+        if time.monotonic() - self._last >= _SCALAR_SECONDS:
+            self._write(logs)
+
+    def on_train_end(self, logs=None):
+        self._write(logs)
+        self._writer.close()
+
+    def _write(self, logs):
+        now, step = time.monotonic(), int(self.model.noisy_steps.numpy())
+        with self._writer.as_default(step):
+            if self._plan.private:
+                tf.summary.scalar("privacy/epsilon_rdp", self._plan.epsilon(step, "rdp"))
+            elif logs and "loss" in logs:
+                tf.summary.scalar("nonprivate/loss", logs["loss"])
+            rate = (step - self._last_step) / max(now - self._last, 1e-9)
+            tf.summary.scalar("steps_per_second", rate)
+        self._last, self._last_step = now, step
+
+
+class SampleGrids(keras.callbacks.Callback):
+    """Writes samples/step_NNNNNN.png (and to TensorBoard) every so often and at the end.
+
+    Args:
+      folder: pathlib.Path of the pictures.
+      log_dir: folder of the TensorBoard log.
+      seconds: time between grids.
+      num_classes: L; the grid has a row a class (the first 10).
+    """
+
+    def __init__(self, folder, log_dir, seconds, num_classes):
+        super().__init__()
+        self._folder, self._seconds = folder, seconds
+        self._writer = tf.summary.create_file_writer(str(log_dir))
+        self._labels = np.repeat(np.arange(min(num_classes, 10), dtype=np.int32), _GRID_COLUMNS)
+        self._written = -1
+
+    def on_train_begin(self, logs=None):
+        # The same latents all the way, so that the pictures show the training and nothing else.
+        z = tf.random.stateless_uniform([len(self._labels), self.model.config.latent_dim], (0, 0))
+        self._z, self._last = z, time.monotonic()
+
+    def on_train_batch_end(self, batch, logs=None):
+        if time.monotonic() - self._last >= self._seconds:
+            self._write()
+            self._last = time.monotonic()
+
+    def on_train_end(self, logs=None):
+        self._write()
+        self._writer.close()
+
+    def _write(self):
+        step = int(self.model.noisy_steps.numpy())
+        if step == self._written:
+            return
+        images = grids.to_uint8(self.model([self._z, self._labels]).numpy())
+        grids.save_png(self._folder / f"step_{step:06d}.png", images, columns=_GRID_COLUMNS)
+        with self._writer.as_default(step):
+            tf.summary.image("samples", grids.class_grid(images, columns=_GRID_COLUMNS)[None])
+        self._written = step
+
+
+class Checkpoints(keras.callbacks.Callback):
+    """Saves the run's state every so often and at the end, an interrupted one included.
+
+    Args:
+      manager: the tf.train.CheckpointManager.
+      seconds: time between checkpoints.
+    """
+
+    def __init__(self, manager, seconds):
+        super().__init__()
+        self._manager, self._seconds = manager, seconds
+
+    def on_train_begin(self, logs=None):
+        self._last = time.monotonic()
+
+    def on_train_batch_end(self, batch, logs=None):
+        if time.monotonic() - self._last >= self._seconds:
+            self.save()
+            self._last = time.monotonic()
+
+    def on_train_end(self, logs=None):
+        self.save()
+
+    def save(self):
+        """Saves now."""
+        self._manager.save(checkpoint_number=int(self.model.noisy_steps.numpy()))

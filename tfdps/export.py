@@ -1,0 +1,220 @@
+"""Ships a trained generator: SavedModel, ONNX, their parity, the model card, a sample grid."""
+
+import contextlib
+import datetime
+import json
+import logging
+import os
+import shutil
+
+import keras
+import numpy as np
+import onnx
+import onnxruntime
+import tensorflow as tf
+import tf2onnx
+
+import tfdps
+from tfdps import checks, generators, grids
+
+ONNX_OPSET = 17
+ONNX_METADATA_KEY = "tfdps.model_card"
+PARITY_TOLERANCE = 1e-5  # largest difference of a pixel in [-1, 1]; float32 noise is about 1e-6
+
+_GRID_COLUMNS = 10
+_GRID_CLASSES = 20  # of a data set with more classes the grid shows the first ones
+
+
+def write_export(directory, *, generator, generator_name, spec, privacy, training):
+    """Writes the export folder and returns its model card, a dict, as model_card.json has it.
+
+    The folder holds saved_model/1/, generator.onnx, model_card.json and samples.png. It appears
+    under its name only when all of it is written and the two formats agree; a former export stays
+    until then, and stays if this one fails.
+
+    The SavedModel answers (TensorFlow Serving layout):
+      sample, serving_default: labels int32 [None], seed int32 [2] -> images uint8 [None, H, W, C];
+        z is drawn inside, and the same seed and labels give the same images.
+      decode: z float32 [None, latent], labels int32 [None] -> images float32 [None, H, W, C] in
+        [-1, 1]. Both refuse labels outside [0, num_classes).
+    generator.onnx is `decode`, opset 17, with the card under `tfdps.model_card` in its metadata.
+    ONNX has no assertions: what it returns for a label outside the range means nothing.
+
+    Guarantee: holds the generator's weights and statistics, the card and what follows from them;
+    no optimizer, noise or sampler state.
+
+    Args:
+      directory: the folder to write, model_dir/export. One that exists must be an export.
+      generator: the model of `generators.build`, with the weights to ship.
+      generator_name: its architecture.
+      spec: the DatasetSpec: name, image_shape, num_classes, class_names.
+      privacy: the card's privacy block, verbatim.
+      training: the card's training block, verbatim. Neither may hold NaN or infinity.
+
+    Raises:
+      UsageError: if `directory` holds something that is no export.
+      ValueError: if a block is not strict JSON, or the generator's images are not the spec's.
+      RuntimeError: if ONNX and SavedModel differ by more than 1e-5. Nothing is published.
+    """
+    if tuple(generator.output_shape[1:]) != tuple(spec.image_shape):
+        raise ValueError(
+            f"the generator makes images {generator.output_shape[1:]}, the data set has "
+            f"{tuple(spec.image_shape)}."
+        )
+    card = {
+        "tfdps_version": tfdps.__version__,
+        "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "privacy": privacy,
+        "generator": {
+            "name": generator_name,
+            "latent_dim": generator.inputs[0].shape[-1],
+            "latent_distribution": generators.LATENT_DISTRIBUTION,
+            "num_classes": spec.num_classes,
+            "class_names": list(spec.class_names),
+            "image_shape": list(spec.image_shape),
+            "dataset": spec.name,
+        },
+        "training": training,
+    }
+    _strict_json(card)  # fails before the work
+    with _replacing(os.path.abspath(directory)) as folder:
+        saved_model = os.path.join(folder, "saved_model", "1")
+        _write_saved_model(saved_model, generator, spec.num_classes)
+        loaded = tf.saved_model.load(saved_model)
+        onnx_model = _to_onnx(generator)
+        error = _parity_error(onnx_model, loaded, spec.num_classes)
+        if not error <= PARITY_TOLERANCE:  # a NaN fails too
+            raise RuntimeError(
+                f"ONNX and SavedModel differ by {error:.3g} on the same z and labels, more than "
+                f"{PARITY_TOLERANCE:g}; nothing was exported."
+            )
+        card["parity"] = {"onnx_max_abs_error": error, "onnx_opset": ONNX_OPSET}
+        text = _strict_json(card)
+        onnx.helper.set_model_props(onnx_model, {ONNX_METADATA_KEY: text})
+        onnx.checker.check_model(onnx_model, full_check=True)
+        onnx.save(onnx_model, os.path.join(folder, "generator.onnx"))
+        with open(os.path.join(folder, "model_card.json"), "w", encoding="utf-8") as file:
+            file.write(text)
+        labels = np.repeat(np.arange(min(spec.num_classes, _GRID_CLASSES)), _GRID_COLUMNS)
+        images = loaded.sample(tf.constant(labels, tf.int32), tf.constant([0, 0]))["images"]
+        grids.save_png(os.path.join(folder, "samples.png"), images, columns=_GRID_COLUMNS)
+    return json.loads(text)
+
+
+def _strict_json(card):
+    return json.dumps(card, indent=2, allow_nan=False) + "\n"
+
+
+@contextlib.contextmanager
+def _replacing(directory):
+    """Yields an empty folder that takes the place of `directory` if the block succeeds."""
+    new, old = directory + ".new", directory + ".old"
+    if os.path.exists(old) and not os.path.exists(directory):
+        os.rename(old, directory)  # a former process died between the two renames below
+    card = os.path.join(directory, "model_card.json")
+    if os.path.exists(directory) and os.listdir(directory) and not os.path.exists(card):
+        raise checks.UsageError(
+            f"{directory} exists and is no export (it has no model_card.json): it is not "
+            "replaced. Move it away or name another folder."
+        )
+    for leftover in (new, old):
+        shutil.rmtree(leftover, ignore_errors=True)
+    os.makedirs(new)
+    try:
+        yield new
+        if os.path.exists(directory):
+            os.rename(directory, old)
+        os.rename(new, directory)
+    except BaseException:
+        if os.path.exists(old) and not os.path.exists(directory):
+            os.rename(old, directory)
+        shutil.rmtree(new, ignore_errors=True)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _write_saved_model(path, generator, num_classes):
+    """Writes the SavedModel; ExportArchive, because session loaders cannot read a tf.Module's."""
+    latent_dim = generator.inputs[0].shape[-1]
+
+    def decode(z, labels):
+        # Refused rather than answered with the image of no class. (XLA drops assertions.)
+        tf.debugging.Assert(
+            tf.reduce_all((labels >= 0) & (labels < num_classes)),
+            [f"labels must be in [0, {num_classes}), received", labels],
+            summarize=16,
+        )
+        return {"images": generator([z, labels], training=False)}
+
+    def sample(labels, seed):
+        # Philox on every device: the same seed gives the same images wherever it is served.
+        z = tf.random.stateless_uniform([tf.shape(labels)[0], latent_dim], seed, alg="philox")
+        images = decode(z, labels)["images"]
+        # grids.to_uint8, in TensorFlow.
+        images = tf.clip_by_value(tf.round((images + 1.0) * 127.5), 0.0, 255.0)
+        return {"images": tf.cast(images, tf.uint8)}
+
+    labels = tf.TensorSpec([None], tf.int32, name="labels")
+    seed = tf.TensorSpec([2], tf.int32, name="seed")
+    archive = keras.export.ExportArchive()
+    archive.track(generator)
+    archive.add_endpoint("sample", sample, input_signature=[labels, seed])
+    archive.add_endpoint("serving_default", sample, input_signature=[labels, seed])
+    archive.add_endpoint("decode", decode, input_signature=[_z_spec(generator), labels])
+    with _quiet("absl", "tensorflow"):
+        archive.write_out(path, verbose=False)
+
+
+def _z_spec(generator):
+    return tf.TensorSpec([None, generator.inputs[0].shape[-1]], tf.float32, name="z")
+
+
+def _to_onnx(generator):
+    """Returns the ONNX model of the generator in inference mode: z, labels -> images."""
+    signature = [_z_spec(generator), tf.TensorSpec([None], tf.int32, name="labels")]
+
+    def decode(z, labels):
+        return {"images": generator([z, labels], training=False)}
+
+    with _quiet("tf2onnx", "tensorflow"):
+        model, _ = tf2onnx.convert.from_function(
+            tf.function(decode, input_signature=signature, autograph=False),
+            input_signature=signature,
+            opset=ONNX_OPSET,
+        )
+    return model
+
+
+def _parity_error(onnx_model, loaded, num_classes):
+    """Returns the largest difference of ONNX and the loaded SavedModel's decode, a float.
+
+    tf2onnx converts unknown operations without complaint, so the model is run: on one image and on
+    a batch with all classes.
+    """
+    session = onnxruntime.InferenceSession(
+        onnx_model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    latent_dim = session.get_inputs()[0].shape[1]
+    random = np.random.default_rng(0)
+    errors = []
+    for size in (1, max(33, num_classes)):
+        z = random.random((size, latent_dim), np.float32)
+        labels = np.arange(size, dtype=np.int32) % num_classes
+        expected = loaded.decode(tf.constant(z), tf.constant(labels))["images"].numpy()
+        (received,) = session.run(["images"], {"z": z, "labels": labels})
+        errors.append(np.max(np.abs(expected - received)))
+    return float(np.max(errors))
+
+
+@contextlib.contextmanager
+def _quiet(*names):
+    """Keeps the named loggers at errors for the block."""
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

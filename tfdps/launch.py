@@ -1,0 +1,110 @@
+"""The command: python -m tfdps.launch --flagfile=digits.flags --model_dir=runs/digits."""
+
+import signal
+import sys
+
+import numpy as np
+
+from tfdps import checks, flags, run_dir, startup
+
+_LATER = {
+    "evaluate": "the evaluation protocol",
+    "audit": "the privacy audit",
+    "report": "the report page",
+}
+_LARGEST_SEED = 2**31 - 1
+
+
+def main(argv=None):
+    """Runs the command line; returns the exit status: 0, 2 for a usage error, 130 interrupted."""
+    argv = sys.argv if argv is None else argv
+    if any(argument in ("--help", "-help", "-h", "--helpfull") for argument in argv[1:]):
+        print(flags.help_text(), end="")
+        return 0
+    try:
+        values, config = flags.parse(argv)
+        _run(values, config)
+    except checks.UsageError as error:
+        print(f"tfdps: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("tfdps: interrupted. Start the same command again to resume.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _run(values, config):
+    if values.mode in _LATER:
+        raise checks.UsageError(
+            f"--mode={values.mode} is not there yet: {_LATER[values.mode]} comes with a later version."
+        )
+    {"train": _train, "export": _export, "account": _account, "sample": _sample}[values.mode](
+        values, config
+    )
+
+
+def _train(values, config):
+    del values
+    run_dir.RunDir(config.model_dir).prepare()  # a wrong folder should not wait for TensorFlow
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill saves a checkpoint
+    startup.load_tensorflow()
+    from tfdps import train
+
+    train.train(config)
+
+
+def _export(values, config):
+    del values
+    run_dir.RunDir(config.model_dir).read()
+    startup.load_tensorflow()
+    from tfdps import train
+
+    train.export_checkpoint(config)
+
+
+def _account(values, config):
+    del values
+    from tfdps import data, plan
+
+    size = config.dataset_size
+    if size is None:
+        startup.load_tensorflow()
+        size = data.dataset_size(config.dataset, data_dir=config.data_dir)
+    for line in plan.account(config, plan.make_plan(config, size)):
+        print(line)
+
+
+def _sample(values, config):
+    if not values.out:
+        raise checks.UsageError("out is missing: give --out=grid.png, samples.npz or folder/.")
+    checks.at_least("num", values.num, 1)
+    if not 0 <= values.seed <= _LARGEST_SEED:
+        raise checks.UsageError(f"seed must be in [0, {_LARGEST_SEED}], received {values.seed}.")
+    if not config.model_dir:
+        raise checks.UsageError("model_dir is missing: give the --model_dir of a run or an export.")
+    startup.load_tensorflow()
+    from tfdps import samples
+
+    sampler = samples.load_sampler(config.model_dir)
+    class_names = sampler.card["generator"]["class_names"]
+    classes = _classes(values.labels, len(class_names))
+    labels = np.resize(np.asarray(classes, np.int32), values.num)
+    images = sampler.sample(labels, [values.seed, 0])
+    samples.save_samples(values.out, images, labels, class_names)
+    print(f"{values.num} images in {values.out}.")
+
+
+def _classes(labels, num_classes):
+    """The class numbers of --labels; all of them by default."""
+    if labels is None:
+        return list(range(num_classes))
+    for label in labels:
+        if not label.strip().isdigit() or int(label) >= num_classes:
+            raise checks.UsageError(
+                f"labels must be class numbers from 0 to {num_classes - 1}, received {label!r}."
+            )
+    return [int(label) for label in labels]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,191 @@
+"""The append-only record of the noisy steps of a run, written before they are taken.
+
+Guarantee: a block of steps is on disk (fsync) before its first step reads private data, so after a
+crash the ledger holds every step that ran, and maybe some that did not: epsilon computed from it is
+never below the truth. Nothing is ever taken back, rewritten or repaired: a file that is not an
+unbroken chain of entries from this run's own header is refused.
+
+Format: JSON lines. The first is the header, the run's PrivacyPlan; every other is a block,
+{"steps", "noise_multiplier", "sampling_probability", "total_steps", "time", "previous"}, where
+`previous` is the SHA-256 of the line before it.
+"""
+
+import contextlib
+import dataclasses
+import fcntl
+import hashlib
+import json
+import os
+import time
+
+from tfdps import checks
+from tfdps.accounting import Charge
+
+FORMAT = "tfdps-ledger-1"
+
+
+class Ledger:
+    """An open ledger, locked against other processes. Use `open_ledger`."""
+
+    def __init__(self, path, file, last_line, charges):
+        self._path, self._file, self._last_line = path, file, last_line
+        self.charges = charges
+
+    @property
+    def total_steps(self):
+        """Steps that are covered, taken or not."""
+        return sum(charge.steps for charge in self.charges)
+
+    def append(self, charge):
+        """Covers `charge.steps` more steps. When it returns they are on disk and may be taken.
+
+        Raises:
+          OSError: when they could not be written; then they must not be taken.
+        """
+        checks.at_least("steps", charge.steps, 1)
+        entry = {
+            **dataclasses.asdict(charge),
+            "total_steps": self.total_steps + charge.steps,
+            "time": time.time(),
+            "previous": _digest(self._last_line),
+        }
+        line = _line(entry)
+        _write_and_sync(self._file, line)
+        self._last_line = line
+        self.charges = _merged([*self.charges, charge])
+
+    def close(self):
+        """Closes the file and gives up the lock."""
+        self._file.close()
+
+
+def open_ledger(path, plan):
+    """Returns the Ledger of this plan at `path`, new or continued.
+
+    Args:
+      path: pathlib.Path of the ledger file; its folder exists.
+      plan: the run's PrivacyPlan.
+
+    Raises:
+      UsageError: when the file is damaged, belongs to another run, or is in use by another process.
+        The file is left as it is.
+    """
+    header = _line({"format": FORMAT, "plan": dataclasses.asdict(plan)})
+    if not path.exists():
+        _create(path, header)
+    file = open(path, "r+b", buffering=0)  # noqa: SIM115  (held open, with its lock, for the run)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        file.close()
+        raise checks.UsageError(
+            f"{path} is in use: another process trains in this model_dir. Wait for it, or use "
+            "another --model_dir."
+        ) from error
+    with contextlib.ExitStack() as closing:
+        closing.callback(file.close)
+        lines = file.read().splitlines(keepends=True)
+        charges = _read_charges(path, lines)
+        if lines[0] != header:
+            _refuse_foreign(path, lines[0], plan)
+        closing.pop_all()
+    return Ledger(path, file, lines[-1], charges)
+
+
+def read_charges(path):
+    """Returns the charges that the ledger at `path` holds, equal kinds merged; does not lock it.
+
+    Raises:
+      UsageError: when there is no ledger or it is damaged.
+    """
+    try:
+        lines = path.read_bytes().splitlines(keepends=True)
+    except OSError as error:
+        raise checks.UsageError(f"cannot read the ledger {path}: {error.strerror}.") from error
+    return _read_charges(path, lines)
+
+
+def _read_charges(path, lines):
+    header = _parse(path, lines, 0) if lines else {}
+    if header.get("format") != FORMAT or not isinstance(header.get("plan"), dict):
+        _refuse(path, 1, f"it does not begin with a {FORMAT} header")
+    charges, total = [], 0
+    for number in range(1, len(lines)):
+        entry = _parse(path, lines, number)
+        if entry.get("previous") != _digest(lines[number - 1]):
+            _refuse(path, number + 1, "it does not continue the line before it")
+        try:
+            charge = Charge(
+                entry["noise_multiplier"], entry["sampling_probability"], entry["steps"]
+            )
+        except (KeyError, TypeError, ValueError):
+            _refuse(path, number + 1, "it is not a block of steps")
+        total += charge.steps
+        if entry.get("total_steps") != total:
+            _refuse(path, number + 1, f"its total is not the {total} steps up to it")
+        charges.append(charge)
+    return _merged(charges)
+
+
+def _parse(path, lines, number):
+    line = lines[number]
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        entry = None
+    if not isinstance(entry, dict) or not line.endswith(b"\n"):
+        _refuse(path, number + 1, "it is cut off or not JSON")
+    return entry
+
+
+def _refuse(path, number, reason):
+    raise checks.UsageError(
+        f"the ledger {path} is damaged at line {number}: {reason}. It was left as it is. Without it "
+        "the privacy spent is unknown: restore it from a backup, or start over in a new --model_dir."
+    )
+
+
+def _refuse_foreign(path, first_line, plan):
+    ours, theirs = dataclasses.asdict(plan), json.loads(first_line)["plan"]
+    names = [name for name in ours if theirs.get(name) != ours[name]]
+    changes = ", ".join(f"{name} {theirs.get(name)!r} -> {ours[name]!r}" for name in names)
+    raise checks.UsageError(
+        f"the ledger {path} belongs to a run with another guarantee ({changes or 'format'}). Use "
+        "that run's flags, or a new --model_dir."
+    )
+
+
+def _create(path, header):
+    """Writes the header under a temporary name and renames it: no reader sees a half header."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with open(temporary, "wb", buffering=0) as file:
+        _write_and_sync(file, header)
+    os.replace(temporary, path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _write_and_sync(file, line):
+    if file.write(line) != len(line):
+        raise OSError(f"short write to {file.name}")
+    os.fsync(file.fileno())
+
+
+def _line(entry):
+    return json.dumps(entry, sort_keys=True).encode() + b"\n"
+
+
+def _digest(line):
+    return hashlib.sha256(line).hexdigest()
+
+
+def _merged(charges):
+    """Charges of one kind added up, in order of first appearance."""
+    totals = {}
+    for charge in charges:
+        kind = (charge.noise_multiplier, charge.sampling_probability)
+        totals[kind] = totals.get(kind, 0) + charge.steps
+    return [Charge(*kind, steps) for kind, steps in totals.items()]

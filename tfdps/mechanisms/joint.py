@@ -1,0 +1,89 @@
+"""The joint mechanism of DP-Sinkhorn: one clip over the gradient of a whole generated batch.
+
+Source: Cao et al., NeurIPS 2021, arXiv 2111.01177, section 4.1.
+"""
+
+import tensorflow as tf
+
+from tfdps import checks
+from tfdps.mechanisms import tf_privacy
+
+# Two clipped gradients are two points of a ball of radius C: at most 2 C apart, not C.
+_SENSITIVITY_OVER_CLIP_NORM = 2.0
+
+
+class JointMechanism:
+    """Releases the gradient of the transport loss with respect to the generated images.
+
+    Guarantee:
+      Adjacency: add or remove one record of the private data set.
+      Mechanism: release(G) = G min(C/||G||, 1) + N(0, (sigma 2C)^2 I), the norm taken over the whole
+        array; a G that is not finite counts as 0.
+      Sensitivity: clipped gradients lie in a ball of radius C, so any two private batches,
+        neighbours or not, move the un-noised release by at most 2C in L2. The noise has standard
+        deviation sigma times that, so one step is a Gaussian mechanism of noise multiplier sigma,
+        subsampled by the step's Poisson draw.
+      May be released: the return value of `release`, and everything computed from it and from
+        public values alone (the generator's weights, its images).
+      What breaks it: a shape that follows the number of records drawn; skipping empty draws; using
+        the gradient, its norm or the loss anywhere else; noise that somebody can reproduce, so a
+        global TensorFlow seed is refused.
+
+    Args:
+      clip_norm: C > 0, in units of cost per pixel unit.
+      noise_multiplier: sigma > 0, noise standard deviation over sensitivity.
+      **adam_settings: for `optimizer`, the Adam that applies the released gradient.
+    """
+
+    name = "joint"
+    private = True
+
+    def __init__(self, *, clip_norm, noise_multiplier, **adam_settings):
+        self.clip_norm = checks.positive("clip_norm", clip_norm)
+        self.noise_multiplier = checks.positive("noise_multiplier", noise_multiplier)
+        self.optimizer = tf_privacy.gaussian_adam(
+            clip_norm=clip_norm, noise_stddev=self.noise_stddev, **adam_settings
+        )
+
+    @property
+    def sensitivity(self):
+        """The most that two private batches can move the un-noised release, in L2: 2C."""
+        return _SENSITIVITY_OVER_CLIP_NORM * self.clip_norm
+
+    @property
+    def noise_stddev(self):
+        """Standard deviation of the noise on every element of the release."""
+        return self.noise_multiplier * self.sensitivity
+
+    def release(self, gradient):
+        """Returns the sanitised gradient, float32 of the same shape. See the class's guarantee.
+
+        Args:
+          gradient: dL/dX, float32, in a shape that does not depend on private data.
+
+        Raises:
+          UsageError: when a global TensorFlow seed makes the noise reproducible.
+        """
+        _refuse_seeded_noise()
+        return tf_privacy.clip_and_noise(self.optimizer, finite_or_zero(gradient))
+
+    def limit_public(self, gradient):
+        """Returns a gradient that holds no private data (the fresh images'), clipped to C."""
+        return tf.clip_by_norm(finite_or_zero(gradient), self.clip_norm)
+
+
+def finite_or_zero(gradient):
+    """Returns `gradient`, or zeros when its norm is not finite.
+
+    Without this a NaN would pass through the clip and tell, un-noised, that a batch caused it.
+    """
+    norm = tf.norm(gradient)
+    return tf.where(tf.math.is_finite(norm), gradient, tf.zeros_like(gradient))
+
+
+def _refuse_seeded_noise():
+    if tf.compat.v1.get_seed(None) != (None, None):
+        raise checks.UsageError(
+            "the privacy noise must not be reproducible, but a global TensorFlow seed is set. "
+            "Remove tf.random.set_seed / keras.utils.set_random_seed before private training."
+        )

@@ -1,0 +1,222 @@
+"""The whole job: data, plan, private training with resume, export."""
+
+import contextlib
+
+import tensorflow as tf
+
+from tfdps import batches, callbacks, checks, data, export, generators, ledger
+from tfdps.mechanisms.joint import JointMechanism
+from tfdps.mechanisms.none import NoMechanism
+from tfdps.plan import make_plan, privacy_statement
+from tfdps.run_dir import RunDir
+from tfdps.trainer import DPSinkhorn
+
+_STEPS_PER_EXECUTION = 10
+_CHECKPOINTS_KEPT = 2
+
+
+def train(config, say=print):
+    """Trains the run of `config`, or resumes it, and exports the generator.
+
+    Started again after an interruption it resumes from the last checkpoint; steps that the ledger
+    covers count as taken whether or not the checkpoint has them. Interrupted (KeyboardInterrupt) it
+    saves a checkpoint and lets the interruption through.
+
+    Args:
+      config: a RunConfig with a model_dir.
+      say: called with each line for the user.
+
+    Returns:
+      The model card, a dict.
+
+    Raises:
+      UsageError: before the first step, for anything the user can put right.
+    """
+    run = RunDir(config.model_dir)
+    run.prepare()
+    if run.started:
+        changed = run.check_resume(config)
+        say(
+            f"Resuming the run at {run.root}."
+            + (f" Changed: {', '.join(changed)}." if changed else "")
+        )
+    dataset = data.load(
+        config.dataset, data_dir=config.data_dir, label=config.label, image_size=config.image_size
+    )
+    _check_size(config, len(dataset))
+    plan = make_plan(config, len(dataset))
+    say(describe(plan))
+    with _open_ledger(run, plan) as open_ledger:
+        run.write(config, dataset.spec, len(dataset))
+        model = build_model(config, dataset.spec, plan)
+        manager = _checkpoint_manager(run, model)
+        _restore(model, manager, open_ledger)
+        _fit(model, dataset, plan, run, manager, open_ledger)
+    return export_run(run, model, plan, dataset.spec, config, say)
+
+
+def export_checkpoint(config, say=print):
+    """Exports the generator of a run's last checkpoint again; returns the model card."""
+    run = RunDir(config.model_dir)
+    config, spec, num_records = run.read()
+    plan = make_plan(config, num_records)
+    model = build_model(config, spec, plan)
+    manager = _checkpoint_manager(run, model)
+    if manager.latest_checkpoint is None:
+        raise checks.UsageError(f"no checkpoint in {run.checkpoints} yet: train first.")
+    manager.checkpoint.restore(manager.latest_checkpoint).expect_partial()
+    return export_run(run, model, plan, spec, config, say)
+
+
+def build_model(config, spec, plan):
+    """Returns the DPSinkhorn model of a run: its generators, mechanism and optimizer."""
+
+    def generator():
+        return generators.build(
+            config.generator,
+            image_shape=spec.image_shape,
+            num_classes=spec.num_classes,
+            latent_dim=config.latent_dim,
+        )
+
+    if plan.private:
+        mechanism = JointMechanism(
+            clip_norm=plan.clip_norm,
+            noise_multiplier=plan.noise_multiplier,
+            learning_rate=config.learning_rate,
+        )
+    else:
+        mechanism = NoMechanism(learning_rate=config.learning_rate)
+    return DPSinkhorn(
+        generator(), generator(), mechanism, config=config, num_classes=spec.num_classes
+    )
+
+
+def export_run(run, model, plan, spec, config, say):
+    """Exports the averaged generator with what the ledger says it cost; returns the model card."""
+    generators.recalibrate(model.averaged_generator, num_classes=spec.num_classes)
+    card = export.write_export(
+        run.export,
+        generator=model.averaged_generator,
+        generator_name=config.generator,
+        spec=spec,
+        privacy=privacy_statement(plan, run.charges(plan), model.mechanism),
+        training={
+            "generator_updates": int(model.optimizer.iterations.numpy()),
+            "target_epsilon": plan.target_epsilon,
+            "flags": config.to_flags().split(),
+        },
+    )
+    for line in _summary(run, card):
+        say(line)
+    return card
+
+
+def describe(plan):
+    """Returns the plan as one line."""
+    if not plan.private:
+        return f"NOT PRIVATE: no noise is added, epsilon is infinity. {plan.steps} steps."
+    return (
+        f"Plan: {plan.steps} steps, noise multiplier {plan.noise_multiplier:.4g}, sampling "
+        f"probability {plan.sampling_probability:.4g} of {plan.dataset_size} records: epsilon "
+        f"{plan.epsilon(plan.steps):.4g} at delta {plan.delta:g} ({plan.accountant.upper()})."
+    )
+
+
+def _summary(run, card):
+    privacy = card["privacy"]
+    if privacy["private"]:
+        yield (
+            f"Done. Spent epsilon {privacy['epsilon']:.4g} at delta {privacy['delta']:g} "
+            f"({privacy['accountant'].upper()}; RDP {privacy['epsilon_rdp']:.4g}, PLD "
+            f"{privacy['epsilon_pld']:.4g}) in {privacy['steps']} noisy steps."
+        )
+    else:
+        yield "Done. NOT PRIVATE: epsilon is infinity; do not ship this generator."
+    yield f"SavedModel  {run.export / 'saved_model' / '1'}"
+    yield f"ONNX        {run.export / 'generator.onnx'}"
+    yield f"Model card  {run.export / 'model_card.json'}"
+    yield f"Samples     {run.export / 'samples.png'}"
+
+
+def _check_size(config, num_records):
+    if config.dataset_size is not None and config.dataset_size != num_records:
+        raise checks.UsageError(
+            f"--dataset_size={config.dataset_size} but {config.dataset} has {num_records} records: the "
+            "guarantee depends on it. Leave the flag out, or set it to the true number."
+        )
+
+
+@contextlib.contextmanager
+def _open_ledger(run, plan):
+    """The run's open ledger, or None without a mechanism."""
+    if not plan.private:
+        yield None
+        return
+    opened = ledger.open_ledger(run.ledger, plan)
+    try:
+        yield opened
+    finally:
+        opened.close()
+
+
+def _checkpoint_manager(run, model):
+    checkpoint = tf.train.Checkpoint(
+        generator=model.generator,
+        averaged_generator=model.averaged_generator,
+        optimizer=_OptimizerVariables(model.optimizer),
+        noisy_steps=model.noisy_steps,
+    )
+    return tf.train.CheckpointManager(checkpoint, str(run.checkpoints), _CHECKPOINTS_KEPT)
+
+
+class _OptimizerVariables(tf.Module):
+    """The variables of a Keras 3 optimizer, in order, for tf.train.Checkpoint."""
+
+    def __init__(self, optimizer):
+        super().__init__()
+        self.slots = [variable.value for variable in optimizer.variables]
+
+
+def _restore(model, manager, open_ledger):
+    """Loads the last checkpoint if there is one, and holds it against the ledger."""
+    if manager.latest_checkpoint is not None:
+        manager.checkpoint.restore(manager.latest_checkpoint).assert_consumed()
+    taken = int(model.noisy_steps.numpy())
+    if open_ledger is not None and taken > open_ledger.total_steps:
+        raise checks.UsageError(
+            f"the ledger covers {open_ledger.total_steps} steps, but the checkpoint has taken {taken}: "
+            "entries are missing from it. Restore it from a backup, or use a new --model_dir."
+        )
+
+
+def _fit(model, dataset, plan, run, manager, open_ledger):
+    """Takes the steps that are left of the plan."""
+    taken = int(model.noisy_steps.numpy()) if open_ledger is None else open_ledger.total_steps
+    left = plan.steps - taken
+    if left <= 0:
+        return
+    checkpoints = callbacks.Checkpoints(manager, model.config.checkpoint_secs)
+    around = (
+        []
+        if open_ledger is None
+        else [callbacks.LedgerWriter(open_ledger, plan, _STEPS_PER_EXECUTION)]
+    )
+    around += [
+        callbacks.Progress(plan),
+        callbacks.Scalars(plan, run.logs),
+        callbacks.SampleGrids(run.samples, run.logs, model.config.sample_secs, model.num_classes),
+        checkpoints,
+    ]
+    model.steps_per_execution = _STEPS_PER_EXECUTION
+    try:
+        model.fit(
+            batches.poisson_batches(dataset, plan.sampling_probability, left),
+            steps_per_epoch=left,
+            verbose=0,
+            shuffle=False,
+            callbacks=around,
+        )
+    except KeyboardInterrupt:
+        checkpoints.save()
+        raise
