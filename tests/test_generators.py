@@ -153,7 +153,7 @@ class TestSpectralConv2D:
     def effective_kernel(self, layer):
         """What the layer convolves with: its response to one-hot patches."""
         patches = tf.reshape(tf.eye(27), [27, 3, 3, 3])
-        return layer(patches, training=False)[:, 1, 1, :].numpy()
+        return (layer(patches, training=False)[:, 1, 1, :] - layer.bias).numpy()
 
     def test_the_largest_singular_value_of_what_it_applies_is_one(self):
         layer, _ = self.layer()
@@ -222,8 +222,8 @@ class TestRecalibrate:
             weight.assign(weight * 1.5 + 0.01)
         return model
 
-    def distance_of_the_modes(self, model):
-        batch = inputs(3, 4, 1000)
+    def distance_of_the_modes(self, model, size=300):
+        batch = inputs(3, 4, size)
         inference = model(list(batch), training=False).numpy()
         weights = model.get_weights()
         training = model(list(batch), training=True).numpy()
@@ -234,9 +234,8 @@ class TestRecalibrate:
         model = self.shifted()
         before = self.distance_of_the_modes(model)
         generators.recalibrate(model, num_classes=3)
-        # 20 batches of 100: the statistics carry a sampling error of a few percent.
-        assert before > 0.1
-        assert self.distance_of_the_modes(model) < 0.02
+        # Either side's statistics carry a sampling error of a few percent.
+        assert self.distance_of_the_modes(model) < min(0.05, before / 4)
 
     def test_trainable_weights_and_momenta_stay(self):
         model = self.shifted()
@@ -247,11 +246,22 @@ class TestRecalibrate:
         momenta = [x.momentum for x in model.layers if hasattr(x, "momentum")]
         assert momenta == [0.9] * 3
 
+    def test_a_frozen_model_is_recalibrated_and_stays_frozen(self):
+        model = self.shifted()
+        frozen = keras.models.clone_model(model)
+        frozen.set_weights(model.get_weights())
+        frozen.trainable = False
+        for each in (model, frozen):
+            generators.recalibrate(each, num_classes=3, batches=2)
+        assert not frozen.trainable_weights
+        for one, other in zip(model.weights, frozen.weights, strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+
     def test_reaches_the_statistics_inside_conditional_layers(self):
         model = self.shifted("biggan")
-        before = self.distance_of_the_modes(model)
-        generators.recalibrate(model, num_classes=3)
-        assert self.distance_of_the_modes(model) < before / 5
+        before = self.distance_of_the_modes(model, size=100)
+        generators.recalibrate(model, num_classes=3, batches=5)
+        assert self.distance_of_the_modes(model, size=100) < before / 2
 
     def test_is_the_same_for_the_same_seed(self):
         model = self.shifted()

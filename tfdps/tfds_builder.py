@@ -77,7 +77,7 @@ def prepare(builder, name):
         if not any(list(folder.glob("*")) for folder in fetched):  # else no network may be needed
             _probe_network(builder.url_infos or {})
         logging.getLogger(__name__).warning("Downloading and preparing %s in %s.", name, root)
-        with _no_litter(root, builder.name):
+        with _no_litter(builder):
             builder.download_and_prepare()
     except Exception as error:  # whatever a set's own code and the network may raise
         raise checks.UsageError(
@@ -105,25 +105,25 @@ def _probe_network(urls):
 
 
 @contextlib.contextmanager
-def _no_litter(root, name):
+def _no_litter(builder):
     """Removes what a failed preparation leaves: part files and the folders made for them.
 
     Whole downloads stay, and so does all that was there before. A folder that was made goes only
     if it is empty, since another process may have prepared a set in it meanwhile.
     """
-    downloads = root / "downloads"
-    folders = [downloads / name, downloads / "extracted", downloads, root / name, root]
-    made = [folder for folder in (*folders, *root.parents) if not folder.exists()]
-    before = set(downloads.glob(f"{name}/*.tmp.*"))
+    root = root_of(builder)
+    downloads, config = root / "downloads", root / builder.name / ".config"
+    folders = [downloads / builder.name, downloads / "extracted", downloads]
+    folders += pathlib.Path(builder.data_path).parents
+    made = [folder for folder in folders if not folder.exists()]
+    before = {config} if config.exists() else set()
+    before.update(downloads.glob(f"{builder.name}/*.tmp.*"))
     try:
         yield
     except BaseException:
-        for part in set(downloads.glob(f"{name}/*.tmp.*")) - before:
+        for part in {config, *downloads.glob(f"{builder.name}/*.tmp.*")} - before:
             shutil.rmtree(part, ignore_errors=True)
-        config = root / name / ".config"  # tfds names the default configuration in it
-        if root / name in made and list((root / name).glob("*")) in ([], [config]):
-            shutil.rmtree(config, ignore_errors=True)
-        for folder in made:
+        for folder in made:  # the deepest first
             with contextlib.suppress(OSError):
                 folder.rmdir()
         raise

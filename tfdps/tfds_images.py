@@ -159,11 +159,9 @@ def _batches(records, builder):
     try:
         yield from records.batch(BATCH).prefetch(2).as_numpy_iterator()
     except tf.errors.OpError as error:
-        if mixed and "different shapes" in str(error):
+        if mixed and "shapes" in str(error).lower():  # "Cannot batch tensors of different shapes"
             raise _mixed_shapes(builder) from error
-        raise checks.UsageError(
-            f"{builder.data_path} is damaged ({type(error).__name__}); prepare it again."
-        ) from error
+        raise _damaged(builder, type(error).__name__) from error
 
 
 def _fill(batches, num_records, builder):
@@ -177,7 +175,13 @@ def _fill(batches, num_records, builder):
         end = done + len(batch)
         images[done:end], labels[done:end] = batch, batch_labels
         done = end
+    if done != num_records:
+        raise _damaged(builder, f"not the {num_records} records it states")
     return images, labels
+
+
+def _damaged(builder, how):
+    return checks.UsageError(f"{builder.data_path} is damaged ({how}); prepare it again.")
 
 
 def _mixed_shapes(builder):

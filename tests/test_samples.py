@@ -1,0 +1,154 @@
+import dataclasses
+import os
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+from tfdps import export, generators, grids, samples
+from tfdps.checks import UsageError
+
+
+@dataclasses.dataclass
+class Spec:
+    """Stands in for data.DatasetSpec."""
+
+    name: str = "digits"
+    image_shape: tuple = (8, 8, 1)
+    class_names: tuple = ("zero", "one", "two")
+    num_classes: int = 3
+
+
+@pytest.fixture(scope="module")
+def model_dir(tmp_path_factory):
+    path = tmp_path_factory.mktemp("run")
+    keras.utils.set_random_seed(0)
+    export.write_export(
+        path / "export",
+        generator=generators.build("mlp", image_shape=(8, 8, 1), num_classes=3, latent_dim=4),
+        generator_name="mlp",
+        spec=Spec(),
+        privacy={"epsilon": 1.0},
+        training={},
+    )
+    return path
+
+
+@pytest.fixture(scope="module")
+def sampler(model_dir):
+    return samples.load_sampler(model_dir)
+
+
+@pytest.mark.parametrize("parts", [(), ("export",), ("export", "saved_model"), "1"])
+def test_an_export_is_found_from_any_of_its_folders(model_dir, parts):
+    parts = ("export", "saved_model", "1") if parts == "1" else parts
+    found = samples.load_sampler(model_dir.joinpath(*parts))
+    assert found.card["privacy"] == {"epsilon": 1.0}
+    assert found.class_names == ("zero", "one", "two")
+    assert found.sample([0, 1], 0).shape == (2, 8, 8, 1)
+
+
+def test_the_highest_version_is_loaded(tmp_path):
+    for version in ("2", "10", "backup"):
+        (tmp_path / "saved_model" / version).mkdir(parents=True)
+        (tmp_path / "saved_model" / version / "saved_model.pb").touch()
+    (tmp_path / "saved_model" / "11").mkdir()  # being written
+    assert samples._saved_model(str(tmp_path)) == str(tmp_path / "saved_model" / "10")
+
+
+def test_what_holds_no_export_is_refused(tmp_path):
+    with pytest.raises(UsageError, match="nowhere is no folder"):
+        samples.load_sampler(tmp_path / "nowhere")
+    with pytest.raises(UsageError, match="holds no export"):
+        samples.load_sampler(tmp_path)
+    (tmp_path / "saved_model" / "1").mkdir(parents=True)
+    (tmp_path / "saved_model" / "1" / "saved_model.pb").touch()
+    with pytest.raises(UsageError, match="model_card.json is missing"):
+        samples.load_sampler(tmp_path)
+
+
+class TestSample:
+    def test_the_seed_decides_the_images(self, sampler):
+        images = sampler.sample([0, 1, 2], 7)
+        assert images.dtype == np.uint8
+        np.testing.assert_array_equal(images, sampler.sample(np.array([0, 1, 2]), 7))
+        assert np.any(images != sampler.sample([0, 1, 2], 8))
+
+    def test_a_longer_list_begins_with_the_images_of_the_shorter(self, sampler):
+        labels = np.arange(1200) % 3
+        images = sampler.sample(labels, 7)
+        for size in (1, 500, 501):
+            shorter = sampler.sample(labels[:size], 7).astype(int)
+            assert np.max(np.abs(images[:size] - shorter)) <= 1
+
+    def test_chunks_do_not_repeat_each_other(self, sampler):
+        images = sampler.sample(np.zeros(1000, int), 7)
+        assert len(np.unique(images.reshape(1000, -1), axis=0)) == 1000
+
+    @pytest.mark.parametrize(
+        ("labels", "seed", "message"),
+        [
+            ([0, 3], 0, r"labels must be in \[0, 3\), received 0 to 3"),
+            ([-1], 0, r"labels must be in \[0, 3\), received -1 to -1"),
+            ([], 0, "at least one integer"),
+            ([0.5], 0, "at least one integer, received float64"),
+            ([0], -1, "seed must be >= 0, received -1"),
+            ([0], 2**31, r"seed must be < 2\*\*31"),
+        ],
+    )
+    def test_labels_and_seeds_outside_their_range_are_refused(self, sampler, labels, seed, message):
+        with pytest.raises(UsageError, match=message):
+            sampler.sample(labels, seed)
+
+
+class TestSaveSamples:
+    images = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3), np.uint8)
+    labels = np.array([0, 1, 0, 1, 1])
+    names = ("T - shirt / top", "Bag")
+
+    def save(self, out, images=images):
+        samples.save_samples(str(out), images, self.labels, self.names)
+
+    def test_png_is_a_grid(self, tmp_path):
+        self.save(tmp_path / "grid.PNG")
+        picture = np.asarray(Image.open(tmp_path / "grid.PNG"))
+        np.testing.assert_array_equal(picture, grids.class_grid(self.images, 10))
+
+    def test_npz_holds_images_and_labels(self, tmp_path):
+        self.save(tmp_path / "new" / "out.npz")
+        arrays = np.load(tmp_path / "new" / "out.npz")
+        assert set(arrays) == {"images", "labels"}
+        np.testing.assert_array_equal(arrays["images"], self.images)
+        np.testing.assert_array_equal(arrays["labels"], self.labels)
+        assert os.listdir(tmp_path / "new") == ["out.npz"]
+
+    @pytest.mark.parametrize("out", ["folder", "folder.v1/"])
+    def test_a_folder_has_a_sub_folder_for_each_class(self, tmp_path, out):
+        samples.save_samples(f"{tmp_path}/{out}", self.images, self.labels, self.names)
+        folder = tmp_path / out
+        assert sorted(os.listdir(folder)) == ["Bag", "T_-_shirt_top"]
+        for index, name in enumerate(["T_-_shirt_top", "Bag", "T_-_shirt_top", "Bag", "Bag"]):
+            picture = np.asarray(Image.open(folder / name / f"{index:06d}.png"))
+            np.testing.assert_array_equal(picture, self.images[index])
+        assert os.listdir(tmp_path) == [folder.name]
+
+    def test_a_folder_that_is_not_empty_is_left_alone(self, tmp_path):
+        (tmp_path / "kept").touch()
+        with pytest.raises(UsageError, match="exists and is not empty"):
+            self.save(f"{tmp_path}/")
+        assert os.listdir(tmp_path) == ["kept"]
+
+    def test_a_failure_leaves_no_half_folder(self, tmp_path):
+        with pytest.raises(ValueError, match="shorter"):
+            self.save(tmp_path / "folder", self.images[:3])
+        assert not os.listdir(tmp_path)
+
+    def test_another_suffix_is_refused(self, tmp_path):
+        with pytest.raises(UsageError, match=r"must end in .png, .npz or.* received .*out.jpg"):
+            self.save(tmp_path / "out.jpg")
+
+    def test_class_names_that_would_share_a_folder_are_numbered(self):
+        assert samples._folder_names(["a/b", "a b", "c"]) == ["000_a_b", "001_a_b", "002_c"]
+        assert samples._folder_names(["A", "a"]) == ["000_A", "001_a"]
+        assert samples._folder_names(["..", "x"]) == ["000_", "001_x"]
