@@ -64,12 +64,6 @@ def test_an_image_size_of_zero_is_refused():
     assert "image_size must be >= 1" in refusal("digits", image_size=0)
 
 
-def test_a_batch_above_the_data_set_is_refused():
-    assert data.check_batch_size(10, 10) == 10
-    with pytest.raises(checks.UsageError, match="number of records 10, received 11"):
-        data.check_batch_size(10, 11)
-
-
 def test_labels_outside_the_classes_are_refused_with_both_ranges():
     spec = data.DatasetSpec("x", (1, 1, 1), ("a", "b"))
     with pytest.raises(checks.UsageError, match=r"\[0, 1\], received \[0, 2\]"):

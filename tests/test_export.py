@@ -309,12 +309,12 @@ import tensorflow as tf
 loaded = tf.saved_model.load(sys.argv[1])
 images = loaded.signatures["serving_default"](
     labels=tf.constant([0, 1, 2], tf.int32), seed=tf.constant([5, 6], tf.int32))["images"]
-assert not any(name.startswith(("tfdps", "keras")) for name in sys.modules if "." not in name)
+assert not any(name.split(".")[0] == "tfdps" for name in sys.modules)
 np.save(sys.argv[2], images.numpy())
 """
 
 
-def test_a_process_without_tfdps_and_keras_draws_the_same_images(exported, tmp_path):
+def test_a_process_without_tfdps_draws_the_same_images(exported, tmp_path):
     arguments = [str(exported.path / "saved_model" / "1"), str(tmp_path / "images.npy")]
     subprocess.run([sys.executable, "-c", FRESH, *arguments], check=True, env=QUIET, cwd=tmp_path)
     expected = sample(exported.loaded, [0, 1, 2], [5, 6])
@@ -324,6 +324,15 @@ def test_a_process_without_tfdps_and_keras_draws_the_same_images(exported, tmp_p
 @pytest.mark.slow
 class TestSavedModelCli:
     """A session loader, as TensorFlow Serving is one."""
+
+    @pytest.fixture
+    def seed(self, tmp_path):
+        np.save(tmp_path / "seed.npy", np.array([5, 6], np.int32))
+        return f"seed={tmp_path / 'seed.npy'}"
+
+    def labels(self, tmp_path, labels):
+        np.save(tmp_path / "labels.npy", np.array(labels, np.int32))
+        return f"labels={tmp_path / 'labels.npy'}"
 
     def run(self, exported, command, *options):
         tool = os.path.join(os.path.dirname(sys.executable), "saved_model_cli")
@@ -336,24 +345,24 @@ class TestSavedModelCli:
         )
 
     @pytest.mark.parametrize("endpoint", ["sample", "serving_default"])
-    def test_samples_the_same_images(self, exported, tmp_path, endpoint):
+    def test_samples_the_same_images(self, exported, tmp_path, seed, endpoint):
         result = self.run(
             exported,
             "run",
             f"--signature_def={endpoint}",
-            "--input_exprs=labels=np.int32([0,1,2]);seed=np.int32([5,6])",
+            f"--inputs={self.labels(tmp_path, [0, 1, 2])};{seed}",
             f"--outdir={tmp_path}",
         )
         assert result.returncode == 0, result.stderr
         expected = sample(exported.loaded, [0, 1, 2], [5, 6])
         np.testing.assert_array_equal(np.load(tmp_path / "images.npy"), expected)
 
-    def test_refuses_a_label_outside_the_range(self, exported):
+    def test_refuses_a_label_outside_the_range(self, exported, tmp_path, seed):
         result = self.run(
             exported,
             "run",
             "--signature_def=sample",
-            "--input_exprs=labels=np.int32([0,3]);seed=np.int32([5,6])",
+            f"--inputs={self.labels(tmp_path, [0, 3])};{seed}",
         )
         assert result.returncode != 0
         assert "labels must be in [0, 3)" in result.stderr or "is not in [0, 3)" in result.stderr

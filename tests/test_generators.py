@@ -161,6 +161,12 @@ class TestSpectralConv2D:
         singular_values = np.linalg.svd(self.effective_kernel(layer), compute_uv=False)
         assert singular_values[0] == pytest.approx(1, abs=1e-4)
 
+    def test_the_length_of_u_does_not_matter(self):
+        layer, x = self.layer()
+        expected = layer(x, training=False)
+        layer.u.assign(0.3 * layer.u)  # as averaging over steps shortens it
+        np.testing.assert_allclose(layer(x, training=False), expected, atol=1e-5)
+
     def test_the_gradient_is_that_of_the_normalised_kernel(self):
         layer, x = self.layer()
         weights = tf.random.normal([2, 4, 4, 5])

@@ -140,7 +140,7 @@ class TestSaveSamples:
         assert os.listdir(tmp_path) == ["kept"]
 
     def test_a_failure_leaves_no_half_folder(self, tmp_path):
-        with pytest.raises(ValueError, match="shorter"):
+        with pytest.raises(ValueError, match="longer"):
             self.save(tmp_path / "folder", self.images[:3])
         assert not os.listdir(tmp_path)
 

@@ -1,6 +1,7 @@
 """Data sets as arrays: a tfds name, folder:PATH or digits. TensorFlow loads only for tfds names."""
 
 import dataclasses
+import os
 
 import numpy as np
 
@@ -75,7 +76,7 @@ def load(name, *, data_dir=None, label=None, image_size=None, split="train"):
             images, labels, class_names = image_folder.read(
                 _path(name), image_size=image_size or 32
             )
-    spec = DatasetSpec(name, tuple(int(n) for n in images.shape[1:]), class_names)
+    spec = DatasetSpec(_public_name(name), tuple(int(n) for n in images.shape[1:]), class_names)
     _check(labels, spec, split)
     return Dataset(images, labels, spec)
 
@@ -101,15 +102,6 @@ def dataset_size(name, *, data_dir=None, split="train"):
     return image_folder.count(_path(name))
 
 
-def check_batch_size(dataset_size, batch_size):
-    """Returns `batch_size`; raises UsageError when the data set has fewer records than that."""
-    if dataset_size < batch_size:
-        raise checks.UsageError(
-            f"batch_size must be <= the number of records {dataset_size}, received {batch_size}."
-        )
-    return batch_size
-
-
 def _source(name):
     if name == "digits":
         return "digits"
@@ -118,6 +110,13 @@ def _source(name):
 
 def _path(name):
     return name.removeprefix("folder:")
+
+
+def _public_name(name):
+    """`name` without the path that leads to a folder: it travels in the model card."""
+    if _source(name) == "folder":
+        return f"folder:{os.path.basename(os.path.abspath(os.path.expanduser(_path(name))))}"
+    return name
 
 
 def _digits(image_size, split):

@@ -156,8 +156,9 @@ def _write_saved_model(path, generator, num_classes):
 
     labels = tf.TensorSpec([None], tf.int32, name="labels")
     seed = tf.TensorSpec([2], tf.int32, name="seed")
+    # Not archive.track(generator): the endpoints bring their weights, and track would store them
+    # a second time.
     archive = keras.export.ExportArchive()
-    archive.track(generator)
     archive.add_endpoint("sample", sample, input_signature=[labels, seed])
     archive.add_endpoint("serving_default", sample, input_signature=[labels, seed])
     archive.add_endpoint("decode", decode, input_signature=[_z_spec(generator), labels])

@@ -180,7 +180,7 @@ class SpectralConv2D(keras.layers.Conv2D):
     def call(self, inputs, training=False):
         if training:
             self.update_u()
-        u = keras.ops.convert_to_tensor(self.u)
+        u = _unit(keras.ops.convert_to_tensor(self.u))  # an average of unit vectors is shorter
         sigma = keras.ops.norm(keras.ops.matmul(u, self._kernel_matrix()))
         outputs = self.convolution_op(inputs, self.kernel / keras.ops.maximum(sigma, 1e-12))
         return self.activation(outputs + self.bias)

@@ -106,5 +106,10 @@ def _classes(labels, num_classes):
     return [int(label) for label in labels]
 
 
-if __name__ == "__main__":
+def run():
+    """The console script `tfdps`."""
     sys.exit(main())
+
+
+if __name__ == "__main__":
+    run()

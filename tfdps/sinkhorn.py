@@ -15,6 +15,7 @@ import typing
 import tensorflow as tf
 
 from tfdps import costs, transport_solver
+from tfdps.transport_solver import SCHEDULES as SCHEDULES
 from tfdps.transport_solver import Settings, normalized_weights
 
 

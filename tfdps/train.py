@@ -1,6 +1,7 @@
 """The whole job: data, plan, private training with resume, export."""
 
 import contextlib
+import dataclasses
 
 import tensorflow as tf
 
@@ -104,12 +105,18 @@ def export_run(run, model, plan, spec, config, say):
         training={
             "generator_updates": int(model.optimizer.iterations.numpy()),
             "target_epsilon": plan.target_epsilon,
-            "flags": config.to_flags().split(),
+            "flags": _public_flags(config, spec),
         },
     )
     for line in _summary(run, card):
         say(line)
     return card
+
+
+def _public_flags(config, spec):
+    """The run's flags for the model card, which travels: without this machine's paths."""
+    public = dataclasses.replace(config, dataset=spec.name, data_dir=None, model_dir=None)
+    return public.to_flags().splitlines()
 
 
 def describe(plan):

@@ -40,8 +40,10 @@ class DPSinkhorn(keras.Model):
         self.authorized_steps = tf.Variable(
             0 if mechanism.private else _UNLIMITED, dtype=tf.int64, trainable=False
         )
-        # Only the transport is compiled: the noise must come from TensorFlow's own generator.
+        # The transport and the weights' update are compiled; the noise between them must come from
+        # TensorFlow's own generator, and convolutions are faster outside XLA on a CPU.
         self._image_gradients = tf.function(self._image_gradients, jit_compile=True)
+        self._update_weights = tf.function(self._update_weights, jit_compile=True)
         self.compile(optimizer=mechanism.optimizer, jit_compile=False)
         self.optimizer.build(generator.trainable_variables)
 
@@ -73,13 +75,12 @@ class DPSinkhorn(keras.Model):
             images, labels, private_images, private_labels, weights
         )
         released = [self.mechanism.release(gradient), self.mechanism.limit_public(fresh_gradient)]
-        variables = self.generator.trainable_variables
-        gradients = tape.gradient(images, variables, output_gradients=tf.concat(released, axis=0))
-        decay = self.config.weight_decay
-        self.optimizer.apply_gradients(
-            [(g + decay * v.value, v) for g, v in zip(gradients, variables, strict=True)]
+        gradients = tape.gradient(
+            images,
+            self.generator.trainable_variables,
+            output_gradients=tf.concat(released, axis=0),
         )
-        self._update_average()
+        self._update_weights(gradients)
         public = {"noisy_steps": self.noisy_steps.value()}
         return public if self.mechanism.private else {**public, "loss": loss}
 
@@ -127,11 +128,16 @@ class DPSinkhorn(keras.Model):
         onehot = tf.one_hot(labels, self.num_classes) * self.config.label_scale
         return tf.concat([tf.reshape(images, [count, -1]), onehot], axis=1)
 
-    def _update_average(self):
-        """Exponential moving average of all weights, with a short memory over the first steps."""
+    def _update_weights(self, gradients):
+        """Adam with the L2 term, then the moving average of all weights; all of it public."""
+        decay, variables = self.config.weight_decay, self.generator.trainable_variables
+        self.optimizer.apply_gradients(
+            [(g + decay * v.value, v) for g, v in zip(gradients, variables, strict=True)]
+        )
+        # A short memory over the first steps, so that the first weights are soon forgotten.
         taken = tf.cast(self.optimizer.iterations, tf.float32)
-        decay = tf.minimum(self.config.ema_decay, (1 + taken) / (10 + taken))
+        memory = tf.minimum(self.config.ema_decay, (1 + taken) / (10 + taken))
         for average, weight in zip(
             self.averaged_generator.weights, self.generator.weights, strict=True
         ):
-            average.assign(decay * average.value + (1 - decay) * weight.value)
+            average.assign(memory * average.value + (1 - memory) * weight.value)

@@ -1,0 +1,71 @@
+"""Shared by all tests: quiet TensorFlow, the real data sets, a small real run."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+ROOT = pathlib.Path(__file__).parent.parent
+SHARED = ROOT.parent / "shared"
+
+
+@pytest.fixture(scope="session")
+def tfds_dir():
+    """The folder of prepared real data sets."""
+    path = SHARED / "tfds"
+    if not path.is_dir():
+        pytest.skip(f"no prepared data sets at {path}")
+    return str(path)
+
+
+@pytest.fixture(scope="session")
+def sinkhorn_reference():
+    """Losses and gradients of the published implementation, float64, by field name."""
+    import numpy as np
+
+    path = SHARED / "reference" / "sinkhorn_reference.npz"
+    if not path.is_file():
+        pytest.skip(f"no stored reference values at {path}")
+    return dict(np.load(path))
+
+
+@pytest.fixture
+def command(tmp_path):
+    """Runs the command line in a process of its own, from an empty folder; returns the result."""
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+
+    def run(*flags, timeout=300):
+        return subprocess.run(
+            [sys.executable, "-m", "tfdps.launch", *flags],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def digits_run(tmp_path_factory):
+    """A finished private run on the digits, short: (model_dir, RunConfig, model card, lines said)."""
+    from tfdps import train
+
+    model_dir = tmp_path_factory.mktemp("digits") / "run"
+    config = small_config(model_dir)
+    said = []
+    return model_dir, config, train.train(config, say=said.append), said
+
+
+def small_config(model_dir, **changes):
+    """A RunConfig of 60 private steps on the digits."""
+    from tfdps.config import RunConfig
+
+    settings = {"num_steps": 60, "batch_size": 10, "regularization": 10.0, **changes}
+    return RunConfig(model_dir=str(model_dir), **settings)

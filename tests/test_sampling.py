@@ -1,0 +1,107 @@
+"""Poisson draws: rate, independence, freshness, padding, overflow, empty draws."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from tfdps import checks, sampling
+from tfdps.sampling import PoissonSampler
+
+# A false alarm of any test here has a probability below 1e-7.
+SIGMAS = 5.5
+
+
+def draw_matrix(sampler, draws):
+    """0/1 [draws, N]: which records each draw holds."""
+    matrix = np.zeros([draws, sampler.dataset_size], bool)
+    for row in matrix:
+        row[sampler.draw()] = True
+    return matrix
+
+
+@pytest.mark.parametrize(("size", "rate"), [(40, 0.1), (40, 0.6), (1000, 0.01)])
+def test_every_record_is_drawn_at_the_stated_rate(size, rate):
+    draws = 4000
+    counts = draw_matrix(PoissonSampler(size, rate), draws).sum(axis=0)
+    deviation = np.sqrt(draws * rate * (1 - rate))
+    assert np.abs(counts - draws * rate).max() < SIGMAS * deviation
+
+
+def test_records_are_drawn_independently_of_one_another_and_of_earlier_steps():
+    draws, rate = 20_000, 0.3
+    matrix = draw_matrix(PoissonSampler(12, rate), draws).astype(float)
+    centered = (matrix - rate) / np.sqrt(rate * (1 - rate))
+    within = centered.T @ centered / np.sqrt(draws)  # each pair: standard normal if independent
+    across = centered[1:].T @ centered[:-1] / np.sqrt(draws - 1)
+    assert np.abs(within[~np.eye(12, dtype=bool)]).max() < SIGMAS
+    assert np.abs(across).max() < SIGMAS
+
+
+def test_the_number_drawn_is_binomial():
+    """A fixed batch size, or a rounded one, has no variance to speak of."""
+    draws, size, rate = 5000, 600, 0.05
+    counts = np.array([len(PoissonSampler(size, rate).draw()) for _ in range(draws)])
+    variance = size * rate * (1 - rate)
+    assert abs(counts.mean() - size * rate) < SIGMAS * np.sqrt(variance / draws)
+    assert abs(counts.var() / variance - 1) < SIGMAS * np.sqrt(2 / draws)
+
+
+def test_a_rate_five_per_cent_off_fails_the_rate_test():
+    draws, rate = 4000, 0.6
+    counts = draw_matrix(PoissonSampler(40, 0.95 * rate), draws).sum(axis=0)
+    deviation = np.sqrt(draws * rate * (1 - rate) / 40)
+    assert abs(counts.mean() - draws * rate) > SIGMAS * deviation
+
+
+def test_no_seed_makes_draws_repeat():
+    def draws():
+        np.random.seed(0)
+        return [tuple(PoissonSampler(1000, 0.05).draw()) for _ in range(3)]
+
+    assert draws() != draws()
+    assert len(set(draws())) == 3
+
+
+def test_draws_hold_no_record_twice_and_stay_in_range():
+    for rate in (0.001, 0.5, 1.0):
+        drawn = PoissonSampler(200, rate).draw()
+        assert len(set(drawn)) == len(drawn)
+        assert all(0 <= index < 200 for index in drawn)
+    assert sorted(PoissonSampler(200, 1.0).draw()) == list(range(200))
+
+
+def test_padded_draws_have_one_shape_and_weights_that_count_the_draw(monkeypatch):
+    sampler = PoissonSampler(60_000, 50 / 60_000)
+    for drawn in (0, 1, 49, sampler.padded_size):
+        monkeypatch.setattr(sampler, "draw", lambda k=drawn: np.arange(5, 5 + k))
+        indices, weights = sampler.draw_padded()
+        assert indices.shape == weights.shape == (sampler.padded_size,)
+        assert (indices.dtype, weights.dtype) == (np.int32, np.float32)
+        assert weights.sum() == drawn
+        assert list(indices[weights > 0]) == list(range(5, 5 + drawn))
+
+
+def test_the_padded_size_overflows_as_seldom_as_stated_and_is_public():
+    for size, rate in ((60_000, 50 / 60_000), (1438, 0.01), (162_770, 200 / 162_770), (50, 0.9)):
+        padded = PoissonSampler(size, rate).padded_size
+        assert padded == PoissonSampler(size, rate).padded_size
+        assert padded <= size
+        assert stats.binom.sf(padded, size, rate) <= sampling.OVERFLOW_PROBABILITY
+
+
+def test_an_overflowing_draw_keeps_a_uniform_choice():
+    sampler = PoissonSampler(100, 0.05)
+    sampler.sampling_probability = 0.5  # draws about 50 records into a pad of about 16
+    kept, rounds = np.zeros(100), 4000
+    for _ in range(rounds):
+        indices, weights = sampler.draw_padded()
+        assert weights.all()
+        kept[indices] += 1
+    rate = sampler.padded_size / 100
+    assert np.abs(kept - rounds * rate).max() < SIGMAS * np.sqrt(rounds * rate * (1 - rate))
+
+
+@pytest.mark.parametrize(("size", "rate"), [(0, 0.5), (10, 0.0), (10, 1.1), (10, -0.1)])
+def test_bad_sizes_and_rates_are_refused(size, rate):
+    with pytest.raises(checks.UsageError):
+        PoissonSampler(size, rate)

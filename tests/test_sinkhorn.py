@@ -1,0 +1,328 @@
+"""Costs and transport against stored values of the published solver, NumPy oracles, closed forms."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from scipy import optimize
+
+from tfdps import checks, costs, sinkhorn
+
+REFERENCE_SETTINGS = {
+    "l2_p2_eps5": {"cost": "l2", "blur": 5, "exponent": 2},
+    "l1l2_m1_p1_eps0.05": {"cost": "l1+l2", "cost_l1_weight": 1, "blur": 0.05, "exponent": 1},
+}
+TOLERANCE = 1e-9  # relative, float64; the stored exponents amplify rounding by cost/lambda = 2e4
+
+
+def close(actual, expected, tolerance=TOLERANCE):
+    actual, expected = np.asarray(actual), np.asarray(expected)
+    scale = max(np.abs(expected).max(), 1e-300)
+    return np.abs(actual - expected).max() <= tolerance * scale
+
+
+def cloud(seed, count, dimension=6, dtype=np.float64):
+    return tf.constant(np.random.default_rng(seed).normal(size=(count, dimension)).astype(dtype))
+
+
+def numpy_cost(x, y, cost="l2", weight=1.0):
+    difference = np.asarray(x)[:, None] - np.asarray(y)[None]
+    squares = (difference**2).sum(-1)
+    return squares if cost == "l2" else squares + weight * np.abs(difference).sum(-1)
+
+
+@pytest.fixture(scope="module")
+def features(sinkhorn_reference):
+    """(x, y, x_fresh) of the stored values, pixels and scaled labels."""
+    stored = sinkhorn_reference
+    scale, eye = float(stored["embed_multiplier"]), np.eye(10)
+
+    def join(pixels, labels):
+        return tf.constant(np.concatenate([pixels, scale * eye[labels]], axis=1))
+
+    fresh_labels = stored["x_labels"][:10]
+    return (
+        join(stored["X"], stored["x_labels"]),
+        join(stored["Y"], stored["y_labels"]),
+        join(stored["Xalt"], fresh_labels),
+    )
+
+
+@pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.parametrize("name", REFERENCE_SETTINGS)
+class TestPublishedSolver:
+    """Every field of the stored reference, in graph mode and compiled."""
+
+    def value_and_gradients(self, loss, points, jit):
+        @tf.function(jit_compile=jit)
+        def run(*points):
+            with tf.GradientTape() as tape:
+                tape.watch(points)
+                result = loss(*points)
+                value = getattr(result, "value", result)
+            return result, tape.gradient(value, points)
+
+        return run(*points)
+
+    def test_transport(self, name, jit, features, sinkhorn_reference):
+        x, y, _ = features
+        result, (gradient,) = self.value_and_gradients(
+            lambda x: sinkhorn.transport_cost(
+                x, y, schedule="reference", **REFERENCE_SETTINGS[name]
+            ),
+            [x],
+            jit,
+        )
+        stored = sinkhorn_reference
+        assert close(result.value, stored[f"{name}/ot_xy"])
+        assert close(gradient[:, :784], stored[f"{name}/ot_xy_grad_X"])
+        assert close(result.potentials[0], stored[f"{name}/ot_xy_f"])
+        assert close(result.potentials[1], stored[f"{name}/ot_xy_g"])
+        assert int(result.num_iterations) == len(stored[f"{name}/eps_list_xy"])
+
+    def test_padding_by_zero_weights_equals_the_smaller_cloud(
+        self, name, jit, features, sinkhorn_reference
+    ):
+        x, y, _ = features
+        weights = tf.constant([1.0] * 37 + [0.0] * 13)
+        # What lies in the padding must not matter, its extent included.
+        y = tf.concat([y[:37], tf.fill([13, y.shape[1]], tf.constant(900.0, tf.float64))], axis=0)
+        result, (gradient,) = self.value_and_gradients(
+            lambda x: sinkhorn.transport_cost(
+                x, y, y_weights=weights, schedule="reference", **REFERENCE_SETTINGS[name]
+            ),
+            [x],
+            jit,
+        )
+        assert close(result.value, sinkhorn_reference[f"{name}/ot_xy37"])
+        assert close(gradient[:, :784], sinkhorn_reference[f"{name}/ot_xy37_grad_X"])
+
+    def test_plain_divergence(self, name, jit, features, sinkhorn_reference):
+        x, y, _ = features
+        result, (gradient,) = self.value_and_gradients(
+            lambda x: sinkhorn.sinkhorn_divergence(
+                x, y, schedule="reference", **REFERENCE_SETTINGS[name]
+            ),
+            [x],
+            jit,
+        )
+        gradient = gradient[:, :784]
+        assert close(result.value, sinkhorn_reference[f"{name}/plain/loss"])
+        assert close(gradient, sinkhorn_reference[f"{name}/plain/grad_X"])
+        assert close(clipped(gradient), sinkhorn_reference[f"{name}/plain/grad_X_clipped"])
+
+    def test_semi_debiased_loss(self, name, jit, features, sinkhorn_reference):
+        x, y, fresh = features
+        loss, (gradient, fresh_gradient) = self.value_and_gradients(
+            lambda x, fresh: sinkhorn.semi_debiased_loss(
+                x, fresh, y, schedule="reference", **REFERENCE_SETTINGS[name]
+            ),
+            [x, fresh],
+            jit,
+        )
+        gradient, fresh_gradient = gradient[:, :784], fresh_gradient[:, :784]
+        stored = {
+            field: sinkhorn_reference[f"{name}/debias0.2/{field}"]
+            for field in ("loss", "grad_X", "grad_Xalt", "grad_X_clipped", "grad_Xalt_clipped")
+        }
+        assert close(loss, stored["loss"])
+        assert close(gradient, stored["grad_X"])
+        assert close(fresh_gradient, stored["grad_Xalt"])
+        assert close(clipped(gradient), stored["grad_X_clipped"])
+        assert close(clipped(fresh_gradient), stored["grad_Xalt_clipped"])
+
+
+def clipped(gradient, clip_norm=0.5):
+    """As the stored values were: the published clip adds 1e-6 to the norm it divides by."""
+    return np.asarray(gradient) * min(1, clip_norm / (np.linalg.norm(gradient) + 1e-6))
+
+
+@pytest.mark.parametrize("name", REFERENCE_SETTINGS)
+def test_costs_equal_the_stored_ones(name, features, sinkhorn_reference):
+    x, y, _ = features
+    settings = {k: v for k, v in REFERENCE_SETTINGS[name].items() if k.startswith("cost")}
+    assert close(costs.cost_matrix(x, y, **settings), sinkhorn_reference[f"{name}/cost_xy"])
+
+
+@pytest.mark.parametrize("dimension", [1, 15, 16, 17, 40])
+@pytest.mark.parametrize("cost", costs.COSTS)
+def test_cost_and_plan_gradient_equal_the_written_out_sums(cost, dimension):
+    x, y = np.round(cloud(0, 5, dimension), 1), np.round(cloud(1, 7, dimension), 1)  # has ties
+    plan = np.random.default_rng(2).random((5, 7))
+    settings = {"cost": cost, "cost_l1_weight": 3.0}
+    difference = x[:, None] - y[None]
+    slope = 2 * difference + (3.0 * np.sign(difference) if cost == "l1+l2" else 0)
+    expected = (plan[:, :, None] * slope).sum(1)
+    assert close(costs.cost_matrix(x, y, **settings), numpy_cost(x, y, cost, 3.0), 1e-12)
+    x, y = tf.constant(x), tf.constant(y)
+    assert close(costs.plan_gradient(x, y, plan, **settings), expected, 1e-12)
+
+
+def test_tied_pixels_have_no_l1_gradient():
+    point = tf.ones([1, 4], tf.float64)
+    gradient = costs.plan_gradient(point, point, tf.ones([1, 1], tf.float64), cost="l1+l2")
+    assert not gradient.numpy().any()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("cost", costs.COSTS)
+def test_converged_value_is_the_optimum_of_the_semi_dual(cost, dtype):
+    """A second algorithm: L-BFGS on <a,f> - lambda sum_j b_j log sum_i a_i e^((f_i-C_ij)/lambda)."""
+    x, y, lam = cloud(0, 8, dtype=dtype), cloud(1, 9, dtype=dtype), 1.5
+    matrix = numpy_cost(x, y, cost).astype(np.float64)
+
+    def negative_semi_dual(f):
+        scores = (f[:, None] - matrix) / lam - np.log(8)
+        top = scores.max(0)
+        smooth = top + np.log(np.exp(scores - top).sum(0))
+        columns = np.exp(scores - smooth)
+        return -(f.mean() - lam * smooth.mean()), -(1 / 8 - columns.mean(1))
+
+    best = optimize.minimize(negative_semi_dual, np.zeros(8), jac=True, tol=1e-14)
+    result = sinkhorn.transport_cost(x, y, cost=cost, regularization=lam, tolerance=1e-5)
+    assert bool(result.converged)
+    assert float(result.marginal_error) <= 1e-5
+    # The dual is flat at its maximum: a marginal error of 1e-5 is far less in value.
+    assert float(result.value) == pytest.approx(-best.fun, rel=1e-5)
+
+
+def test_one_point_against_one_is_the_cost_itself():
+    x, y = tf.constant([[1.0, 2.0]]), tf.constant([[4.0, -2.0]])
+    assert float(sinkhorn.transport_cost(x, y, regularization=0.7).value) == pytest.approx(25.0)
+    value = sinkhorn.transport_cost(x, y, cost="l1+l2", cost_l1_weight=3, regularization=0.7).value
+    assert float(value) == pytest.approx(25 + 3 * 7)
+
+
+def test_little_regularisation_gives_the_optimal_assignment():
+    """The entropic value is the assignment's cost plus lambda KL(plan, a b) = lambda log n."""
+    x, y, lam = cloud(0, 12), cloud(1, 12), 0.02
+    matrix = numpy_cost(x, y)
+    best = matrix[optimize.linear_sum_assignment(matrix)].mean()
+    solve = tf.function(
+        lambda: sinkhorn.transport_cost(x, y, regularization=lam, max_iterations=20_000).value
+    )
+    assert float(solve()) == pytest.approx(best + lam * np.log(12), rel=1e-4)
+
+
+@pytest.mark.parametrize("schedule", sinkhorn.SCHEDULES)
+def test_divergence_of_equal_clouds_is_zero(schedule):
+    x = cloud(0, 10)
+    tape_x = tf.Variable(x)
+    with tf.GradientTape() as tape:
+        value = sinkhorn.sinkhorn_divergence(tape_x, x, regularization=1.0, schedule=schedule).value
+    assert abs(float(value)) < (1e-3 if schedule == "converged" else 0.05)
+    if schedule == "converged":
+        assert np.abs(tape.gradient(value, tape_x)).max() < 1e-3  # both to the solver's tolerance
+
+
+def test_divergence_is_positive_and_falls_along_its_gradient():
+    x, y = cloud(0, 10) + 2, cloud(1, 15)
+
+    @tf.function
+    def value_and_gradient(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            value = sinkhorn.sinkhorn_divergence(x, y, regularization=0.5).value
+        return value, tape.gradient(value, x)
+
+    values = []
+    for _ in range(20):
+        value, gradient = value_and_gradient(x)
+        values.append(float(value))
+        x -= 1.0 * gradient
+    assert min(values) > 0
+    assert values[-1] < 0.1 * values[0]
+
+
+@pytest.mark.parametrize("cost", costs.COSTS)
+def test_converged_gradient_is_the_derivative_of_the_value(cost):
+    x, y, step = cloud(0, 6), cloud(1, 7), 1e-4
+    weights = tf.constant([1.0, 2.0, 0.5, 1.0, 3.0, 1.0, 0.0])
+
+    def value(x, y):
+        return sinkhorn.transport_cost(
+            x, y, y_weights=weights, cost=cost, regularization=1.0, tolerance=1e-9
+        ).value
+
+    with tf.GradientTape() as tape:
+        tape.watch([x, y])
+        total = value(x, y)
+    gradient_x, gradient_y = tape.gradient(total, [x, y])
+    for points, gradient, of in (
+        (x, gradient_x, lambda p: value(p, y)),
+        (y, gradient_y, lambda p: value(x, p)),
+    ):
+        direction = np.random.default_rng(5).normal(size=points.shape)
+        difference = (of(points + step * direction) - of(points - step * direction)) / (2 * step)
+        assert float(difference) == pytest.approx(float((gradient * direction).numpy().sum()), 1e-5)
+
+
+def test_the_points_of_weight_zero_get_no_gradient_and_their_place_does_not_matter():
+    x, y = cloud(0, 6), cloud(1, 5)
+    far = tf.concat([y[:4], 100 * y[4:]], axis=0)
+    weights = tf.constant([1.0, 1.0, 1.0, 1.0, 0.0])
+    settings = {"y_weights": weights, "regularization": 1.0, "tolerance": 1e-9}
+    with tf.GradientTape() as tape:
+        tape.watch(far)
+        padded = sinkhorn.transport_cost(x, far, **settings).value
+    alone = sinkhorn.transport_cost(x, y[:4], regularization=1.0, tolerance=1e-9).value
+    assert float(padded) == pytest.approx(float(alone), rel=1e-8)
+    assert not tape.gradient(padded, far)[4].numpy().any()
+
+
+@pytest.mark.parametrize("schedule", sinkhorn.SCHEDULES)
+@pytest.mark.parametrize("jit", [False, True])
+def test_an_empty_batch_has_loss_zero_and_gradient_zero(schedule, jit):
+    x, fresh, y = cloud(0, 6), cloud(2, 2), cloud(1, 5)
+    empty = tf.zeros([5])
+
+    @tf.function(jit_compile=jit)
+    def run(x, fresh):
+        settings = {"y_weights": empty, "regularization": 1.0, "schedule": schedule}
+        with tf.GradientTape(persistent=True) as tape:
+            tape.watch([x, fresh])
+            semi = sinkhorn.semi_debiased_loss(x, fresh, y, **settings)
+            plain = sinkhorn.sinkhorn_divergence(x, y, **settings).value
+        return semi, plain, tape.gradient(semi, x), tape.gradient(plain, x)
+
+    for tensor in run(x, fresh):
+        assert not tensor.numpy().any()
+
+
+def test_identical_points_are_solved_without_nan():
+    x = tf.ones([4, 3])
+    for schedule in sinkhorn.SCHEDULES:
+        result = sinkhorn.transport_cost(x, x, regularization=0.5, schedule=schedule)
+        assert float(result.value) == pytest.approx(0, abs=1e-6)
+
+
+def test_without_fresh_points_the_debiasing_term_is_the_self_transport():
+    x, y = cloud(0, 6), cloud(1, 5)
+    loss = sinkhorn.semi_debiased_loss(x, x[:0], y, regularization=10.0, tolerance=1e-9)
+    cross = sinkhorn.transport_cost(x, y, regularization=10.0, tolerance=1e-9).value
+    own = sinkhorn.transport_cost(x, x, regularization=10.0, tolerance=1e-9).value
+    assert float(loss) == pytest.approx(float(2 * cross - own), rel=1e-9)
+
+
+def test_an_unsolved_problem_says_so():
+    result = sinkhorn.transport_cost(
+        cloud(0, 30), cloud(1, 30), regularization=0.01, max_iterations=3
+    )
+    assert not bool(result.converged)
+    assert float(result.marginal_error) > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"regularization": 1.0, "cost": "l7"}, "cost must be one of l2, l1+l2"),
+        ({"regularization": 1.0, "schedule": "fast"}, "schedule must be one of"),
+        ({}, "takes regularization"),
+        ({"regularization": -1.0}, "regularization must be > 0, received -1.0."),
+        ({"schedule": "reference"}, "needs blur"),
+        ({"schedule": "reference", "blur": 2.0, "regularization": 5.0}, "must equal blur^exponent"),
+    ],
+)
+def test_bad_settings_are_refused(settings, message):
+    with pytest.raises(checks.UsageError) as error:
+        sinkhorn.transport_cost(cloud(0, 3), cloud(1, 3), **settings)
+    assert message in str(error.value)
