@@ -29,7 +29,7 @@ from tfdps import checks
 
 ACCOUNTANTS = ("rdp", "pld")
 PLD_GRID = 1e-4  # coarser grids can end above RDP
-_LARGEST_NOISE_MULTIPLIER = 1e6
+_LARGEST_NOISE_MULTIPLIER = 1e4  # beyond it RDP is lost in float64's rounding
 _LARGEST_STEPS = 2**40
 
 
@@ -107,7 +107,7 @@ def noise_multiplier(*, target_epsilon, sampling_probability, steps, delta, acco
       sampling_probability, steps, delta, accountant: as for `epsilon`.
 
     Raises:
-      UsageError: when no noise multiplier up to 1e6 meets the target.
+      UsageError: when no noise multiplier up to 1e4 meets the target.
     """
     checks.positive("target_epsilon", target_epsilon)
     checks.at_least("steps", steps, 1)
@@ -209,7 +209,8 @@ def _rdp_of_a_step(noise_multiplier, sampling_probability):
     accountant = rdp.RdpAccountant()
     with _quiet():
         accountant.compose(Charge(noise_multiplier, sampling_probability, 1).event())
-    return np.asarray(accountant._orders), np.asarray(accountant._rdp)
+    # Rounding can leave a divergence of almost nothing below zero.
+    return np.asarray(accountant._orders), np.maximum(accountant._rdp, 0)
 
 
 @contextlib.contextmanager

@@ -61,13 +61,7 @@ class DPSinkhorn(keras.Model):
 
     def train_step(self, data):
         """One step on one padded Poisson draw; returns its number, and the loss if not private."""
-        private_images, private_labels, weights = data
-        tf.debugging.assert_less(
-            self.noisy_steps,
-            self.authorized_steps,
-            "this step is in no ledger: call authorize() after the ledger has it on disk",
-        )
-        self.noisy_steps.assign_add(1)
+        private_images, private_labels, weights = self._covered(data)
         z, labels = self._latents()
         with tf.GradientTape() as tape:
             images = self.generator([z, labels], training=True)
@@ -83,6 +77,18 @@ class DPSinkhorn(keras.Model):
         self._update_weights(gradients)
         public = {"noisy_steps": self.noisy_steps.value()}
         return public if self.mechanism.private else {**public, "loss": loss}
+
+    def _covered(self, data):
+        """`data` of a step that the ledger covers, now counted; fails before touching it if not."""
+        covered = tf.debugging.assert_less(
+            self.noisy_steps,
+            self.authorized_steps,
+            "this step is in no ledger: call authorize() after the ledger has it on disk",
+        )
+        # An assertion alone would run beside the step; what depends on it waits for it.
+        with tf.control_dependencies([covered] if covered is not None else []):
+            self.noisy_steps.assign_add(1)
+            return tf.nest.map_structure(tf.identity, data)
 
     def _latents(self):
         """(z, labels) of the n images of the step and the n' fresh ones, which share n' labels."""

@@ -33,6 +33,9 @@ class JointMechanism:
       clip_norm: C > 0, in units of cost per pixel unit.
       noise_multiplier: sigma > 0, noise standard deviation over sensitivity.
       **adam_settings: for `optimizer`, the Adam that applies the released gradient.
+
+    Raises:
+      UsageError: on a setting out of range, or when a global TensorFlow seed is set.
     """
 
     name = "joint"
@@ -41,6 +44,7 @@ class JointMechanism:
     def __init__(self, *, clip_norm, noise_multiplier, **adam_settings):
         self.clip_norm = checks.positive("clip_norm", clip_norm)
         self.noise_multiplier = checks.positive("noise_multiplier", noise_multiplier)
+        _refuse_seeded_noise()
         self.optimizer = tf_privacy.gaussian_adam(
             clip_norm=clip_norm, noise_stddev=self.noise_stddev, **adam_settings
         )

@@ -1,0 +1,159 @@
+"""The ledger: written first, append-only, one owner, refused when it is not whole or not ours."""
+
+import dataclasses
+import json
+import multiprocessing
+import os
+
+import pytest
+
+from tfdps import checks, ledger
+from tfdps.accounting import Charge
+from tfdps.config import RunConfig
+from tfdps.plan import make_plan
+
+PLAN = make_plan(RunConfig(num_steps=500), 1438)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "ledger.jsonl"
+
+
+@pytest.fixture
+def written(path):
+    """A closed ledger of two blocks, 30 and 12 steps."""
+    opened = ledger.open_ledger(path, PLAN)
+    opened.append(PLAN.charge(30))
+    opened.append(PLAN.charge(12))
+    opened.close()
+    return path
+
+
+def test_blocks_add_up_across_reopening(written):
+    opened = ledger.open_ledger(written, PLAN)
+    assert opened.total_steps == 42
+    opened.append(PLAN.charge(8))
+    opened.close()
+    assert ledger.read_charges(written) == [PLAN.charge(50)]
+
+
+def test_charges_of_another_kind_are_kept_apart(written):
+    opened = ledger.open_ledger(written, PLAN)
+    other = Charge(9.0, 1.0, 3)
+    opened.append(other)
+    opened.append(PLAN.charge(1))
+    opened.close()
+    assert ledger.read_charges(written) == [PLAN.charge(43), other]
+
+
+def test_appending_never_touches_what_is_there(written):
+    before = written.read_bytes()
+    opened = ledger.open_ledger(written, PLAN)
+    opened.append(PLAN.charge(1))
+    opened.close()
+    assert written.read_bytes().startswith(before)
+
+
+def test_a_block_is_synced_to_disk_before_append_returns(path, monkeypatch):
+    opened = ledger.open_ledger(path, PLAN)
+    on_disk = []
+    sync = os.fsync
+    monkeypatch.setattr(
+        os, "fsync", lambda file: (sync(file), on_disk.append(path.read_bytes().count(b"\n")))
+    )
+    opened.append(PLAN.charge(30))
+    assert on_disk == [2]  # header and block were in the file when it was synced
+
+
+def test_a_block_that_cannot_be_synced_raises(path, monkeypatch):
+    opened = ledger.open_ledger(path, PLAN)
+
+    def fail(_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="disk full"):
+        opened.append(PLAN.charge(30))
+
+
+@pytest.mark.parametrize("position", range(0, 100, 7))
+def test_a_flipped_byte_anywhere_is_refused_and_left_alone(written, position):
+    content = bytearray(written.read_bytes())
+    content[len(content) * position // 100] ^= 0x08
+    written.write_bytes(content)
+    with pytest.raises(checks.UsageError):
+        ledger.open_ledger(written, PLAN)
+    assert written.read_bytes() == bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda lines: [], "damaged at line 1: it does not begin with"),
+        (lambda lines: lines[1:], "damaged at line 1"),
+        (lambda lines: [*lines[:-1], lines[-1][:-9]], "damaged at line 3: it is cut off"),
+        (lambda lines: [*lines[:-1], lines[-1].rstrip(b"\n")], "damaged at line 3: it is cut off"),
+        (lambda lines: [lines[0], lines[2]], "damaged at line 2: it does not continue"),
+        (lambda lines: [*lines, b"garbage\n"], "damaged at line 4: it is cut off or not JSON"),
+        (lambda lines: [*lines, b"\n"], "damaged at line 4"),
+        (lambda lines: [lines[0], *lines[2:], lines[1]], "damaged at line 2"),
+        (lambda lines: [b'{"format": "other"}\n', *lines[1:]], "does not begin with a tfdps"),
+    ],
+)
+def test_damage_is_refused_by_line_and_never_overwritten(written, damage, message):
+    content = b"".join(damage(written.read_bytes().splitlines(keepends=True)))
+    written.write_bytes(content)
+    for use in (lambda: ledger.open_ledger(written, PLAN), lambda: ledger.read_charges(written)):
+        with pytest.raises(checks.UsageError) as error:
+            use()
+        assert message in str(error.value)
+        assert "left as it is" in str(error.value)
+    assert written.read_bytes() == content
+
+
+def test_a_block_with_a_wrong_total_is_refused(written):
+    lines = written.read_bytes().splitlines(keepends=True)
+    entry = json.loads(lines[-1])
+    entry["steps"] = 1
+    written.write_bytes(b"".join(lines[:-1]) + json.dumps(entry).encode() + b"\n")
+    with pytest.raises(checks.UsageError, match="its total is not the 31 steps"):
+        ledger.read_charges(written)
+
+
+def test_a_ledger_of_another_guarantee_is_refused_by_what_differs(written):
+    before = written.read_bytes()
+    other = dataclasses.replace(PLAN, clip_norm=0.25)
+    with pytest.raises(checks.UsageError, match=r"another guarantee \(clip_norm 0.5 -> 0.25\)"):
+        ledger.open_ledger(written, other)
+    assert written.read_bytes() == before
+
+
+def test_a_missing_ledger_cannot_be_read(path):
+    with pytest.raises(checks.UsageError, match="cannot read the ledger"):
+        ledger.read_charges(path)
+
+
+def _try_to_open(path, answer):
+    try:
+        ledger.open_ledger(path, PLAN)
+    except checks.UsageError as error:
+        answer.put(str(error))
+    else:
+        answer.put("opened")
+
+
+def test_a_second_process_is_refused_while_the_first_holds_it(written):
+    context = multiprocessing.get_context("spawn")
+    answer = context.Queue()
+
+    def outcome():
+        process = context.Process(target=_try_to_open, args=(written, answer))
+        process.start()
+        process.join()
+        return answer.get(timeout=10)
+
+    opened = ledger.open_ledger(written, PLAN)
+    assert "in use" in outcome()
+    opened.close()
+    assert outcome() == "opened"
