@@ -12,7 +12,6 @@ _LATER = {
     "audit": "the privacy audit",
     "report": "the report page",
 }
-_LARGEST_SEED = 2**31 - 1
 
 
 def main(argv=None):
@@ -78,19 +77,16 @@ def _sample(values, config):
     if not values.out:
         raise checks.UsageError("out is missing: give --out=grid.png, samples.npz or folder/.")
     checks.at_least("num", values.num, 1)
-    if not 0 <= values.seed <= _LARGEST_SEED:
-        raise checks.UsageError(f"seed must be in [0, {_LARGEST_SEED}], received {values.seed}.")
     if not config.model_dir:
         raise checks.UsageError("model_dir is missing: give the --model_dir of a run or an export.")
     startup.load_tensorflow()
     from tfdps import samples
 
     sampler = samples.load_sampler(config.model_dir)
-    class_names = sampler.card["generator"]["class_names"]
-    classes = _classes(values.labels, len(class_names))
+    classes = _classes(values.labels, len(sampler.class_names))
     labels = np.resize(np.asarray(classes, np.int32), values.num)
-    images = sampler.sample(labels, [values.seed, 0])
-    samples.save_samples(values.out, images, labels, class_names)
+    images = sampler.sample(labels, values.seed)
+    samples.save_samples(values.out, images, labels, sampler.class_names)
     print(f"{values.num} images in {values.out}.")
 
 
