@@ -66,15 +66,32 @@ def test_a_block_is_synced_to_disk_before_append_returns(path, monkeypatch):
     assert on_disk == [2]  # header and block were in the file when it was synced
 
 
-def test_a_block_that_cannot_be_synced_raises(path, monkeypatch):
-    opened = ledger.open_ledger(path, PLAN)
+@pytest.mark.parametrize("failing", ["fsync", "write"])
+def test_a_block_that_cannot_be_written_stops_and_leaves_the_ledger_whole(
+    written, monkeypatch, failing
+):
+    before = written.read_bytes()
+    opened = ledger.open_ledger(written, PLAN)
+    if failing == "fsync":
 
-    def fail(_):
-        raise OSError("disk full")
+        def fail(_):
+            raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(OSError, match="disk full"):
+        monkeypatch.setattr(os, "fsync", fail)
+    else:
+
+        def write_half(file, line):
+            file.write(line[: len(line) // 2])
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(ledger, "_write_and_sync", write_half)
+    with pytest.raises(checks.UsageError, match="No space left"):
         opened.append(PLAN.charge(30))
+    assert opened.total_steps == 42
+    monkeypatch.undo()
+    assert written.read_bytes() == before
+    opened.append(PLAN.charge(1))
+    assert sum(charge.steps for charge in ledger.read_charges(written)) == 43
 
 
 @pytest.mark.parametrize("position", range(0, 100, 7))

@@ -40,7 +40,8 @@ class Ledger:
         """Covers `charge.steps` more steps. When it returns they are on disk and may be taken.
 
         Raises:
-          OSError: when they could not be written; then they must not be taken.
+          UsageError: when they could not be written; they are not in the ledger then, and must not
+            be taken.
         """
         checks.at_least("steps", charge.steps, 1)
         entry = {
@@ -50,7 +51,16 @@ class Ledger:
             "previous": _digest(self._last_line),
         }
         line = _line(entry)
-        _write_and_sync(self._file, line)
+        length = os.fstat(self._file.fileno()).st_size
+        try:
+            _write_and_sync(self._file, line)
+        except OSError as error:
+            # A torn line would have the whole ledger refused. Its steps were never allowed.
+            os.ftruncate(self._file.fileno(), length)
+            raise checks.UsageError(
+                f"cannot write the ledger {self._path}: {error.strerror or error}. Training stopped "
+                "before the steps that it could not record; put it right and start again to resume."
+            ) from error
         self._last_line = line
         self.charges = _merged([*self.charges, charge])
 
@@ -73,7 +83,7 @@ def open_ledger(path, plan):
     header = _line({"format": FORMAT, "plan": dataclasses.asdict(plan)})
     if not path.exists():
         _create(path, header)
-    file = open(path, "r+b", buffering=0)  # noqa: SIM115  (held open, with its lock, for the run)
+    file = open(path, "a+b", buffering=0)  # noqa: SIM115  (held open, with its lock, for the run)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
@@ -84,6 +94,7 @@ def open_ledger(path, plan):
         ) from error
     with contextlib.ExitStack() as closing:
         closing.callback(file.close)
+        file.seek(0)
         lines = file.read().splitlines(keepends=True)
         charges = _read_charges(path, lines)
         if lines[0] != header:
