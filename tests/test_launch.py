@@ -33,7 +33,7 @@ def succeeds(capsys, *arguments):
 
 
 class TestBadInput:
-    """Each wrong thing that the issue of the first release names, and what the message must hold."""
+    """Each wrong thing a user may give, and what the message must hold."""
 
     def test_a_data_set_that_is_not_prepared(self, capsys, tmp_path):
         message = fails(

@@ -100,7 +100,11 @@ class RunConfig:
     )
 
     # Transport
-    loss: str = _field("semi_debiased", "The Sinkhorn loss of method.md section 2.", choices=LOSSES)
+    loss: str = _field(
+        "semi_debiased",
+        "semi_debiased: 2 W(X,Y) - W(X,X'). plain: the Sinkhorn divergence.",
+        choices=LOSSES,
+    )
     debias_ratio: float = _field(
         0.2, "p: the fraction of the batch that is drawn afresh for the debiasing term, in [0, 1]."
     )

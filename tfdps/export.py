@@ -19,7 +19,10 @@ from tfdps import checks, generators, grids
 
 ONNX_OPSET = 17
 ONNX_METADATA_KEY = "tfdps.model_card"
-PARITY_TOLERANCE = 1e-5  # largest difference of a pixel in [-1, 1]; float32 noise is about 1e-6
+# Largest difference of a pixel in [-1, 1]. Float32 rounding alone gives 4e-6 for mlp and dcgan and
+# up to 1e-5 for biggan (its convolutions against float64: 6e-6); a grey level is 8e-3. The card has
+# what was measured.
+PARITY_TOLERANCE = 5e-5
 
 _GRID_COLUMNS = 10
 _GRID_CLASSES = 20  # of a data set with more classes the grid shows the first ones
@@ -54,7 +57,7 @@ def write_export(directory, *, generator, generator_name, spec, privacy, trainin
     Raises:
       UsageError: if `directory` holds something that is no export.
       ValueError: if a block is not strict JSON, or the generator's images are not the spec's.
-      RuntimeError: if ONNX and SavedModel differ by more than 1e-5. Nothing is published.
+      RuntimeError: if ONNX and SavedModel differ by more than 5e-5. Nothing is published.
     """
     if tuple(generator.output_shape[1:]) != tuple(spec.image_shape):
         raise ValueError(

@@ -22,7 +22,8 @@ def build(name, *, image_shape, num_classes, latent_dim):
 
     Args:
       name: "mlp" (any shape), "dcgan" (sides that are multiples of 4) or "biggan" (square, side
-        4 * 2^k with k >= 1). The last two are the shapes of method.md section 4.
+        4 * 2^k with k >= 1). The last two are the shapes
+        of Cao et al., NeurIPS 2021.
       image_shape: (height, width, channels).
       num_classes: the number of labels.
       latent_dim: the dimension of z.

@@ -83,7 +83,7 @@ class Cooling(typing.NamedTuple):
 
 
 class Solution(typing.NamedTuple):
-    """Potentials before (f, g) and after (F, G) the last update, as method.md names them."""
+    """Potentials before (f, g) and after (F, G) the last update."""
 
     f: tf.Tensor
     g: tf.Tensor
