@@ -1,8 +1,8 @@
 """RunConfig and the flags that make it."""
 
 import pytest
-from conftest import ROOT
 
+from conftest import ROOT
 from tfdps import checks, flags
 from tfdps.config import FREE, GUARANTEE, RunConfig
 

@@ -9,9 +9,9 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import ROOT
 from PIL import Image
 
+from conftest import ROOT
 from tfdps import accounting, data, launch
 
 

@@ -5,16 +5,27 @@ import subprocess
 import sys
 
 import pytest
+
 from conftest import ROOT
 
 # A module imports only from rows above its own (and the adapter within mechanisms).
 ROWS = [
     ["checks"],
     ["config", "startup"],
-    ["sampling", "costs", "accounting", "generators", "grids", "image_folder", "tfds_builder"],
-    ["tfds_images", "transport_solver", "plan", "ledger", "mechanisms.tf_privacy"],
-    ["data", "sinkhorn", "mechanisms.joint", "mechanisms.none"],
-    ["batches", "trainer", "callbacks", "samples", "export", "run_dir"],
+    [
+        "sampling",
+        "anderson",
+        "costs",
+        "accounting",
+        "generators",
+        "grids",
+        "image_folder",
+        "tfds_builder",
+    ],
+    ["tfds_images", "transport_problem", "plan", "ledger", "mechanisms.tf_privacy"],
+    ["data", "transport_solver", "mechanisms.joint", "mechanisms.none"],
+    ["sinkhorn", "batches", "run_dir", "samples", "export"],
+    ["trainer", "callbacks"],
     ["train"],
     ["flags"],
     ["launch"],

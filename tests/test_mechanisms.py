@@ -8,8 +8,8 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import ROOT
 
+from conftest import ROOT
 from tfdps import accounting, checks
 from tfdps.mechanisms import tf_privacy
 from tfdps.mechanisms.joint import JointMechanism

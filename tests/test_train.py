@@ -13,9 +13,9 @@ import time
 import numpy as np
 import onnx
 import pytest
-from conftest import ROOT, small_config
 from PIL import Image
 
+from conftest import ROOT, small_config
 from tfdps import checks, flags, ledger, train
 from tfdps.accounting import epsilon_of
 from tfdps.plan import make_plan

@@ -4,8 +4,8 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import small_config
 
+from conftest import small_config
 from tfdps import batches, data, sinkhorn, train
 from tfdps.mechanisms import tf_privacy
 from tfdps.plan import make_plan

@@ -15,8 +15,8 @@ import typing
 import tensorflow as tf
 
 from tfdps import costs, transport_solver
-from tfdps.transport_solver import SCHEDULES as SCHEDULES
-from tfdps.transport_solver import Settings, normalized_weights
+from tfdps.transport_problem import SCHEDULES as SCHEDULES
+from tfdps.transport_problem import Settings, cooling_schedule, normalized_weights
 
 
 class TransportResult(typing.NamedTuple):
@@ -64,7 +64,7 @@ def transport_cost(x, y, *, x_weights=None, y_weights=None, **settings):
     fixed_x, fixed_y = tf.stop_gradient(x), tf.stop_gradient(y)
     a, b = normalized_weights(x_weights, fixed_x), normalized_weights(y_weights, fixed_y)
     cost = settings.costs(fixed_x, fixed_y)
-    cooling = transport_solver.cooling_schedule(settings, [(fixed_x, a), (fixed_y, b)], cost)
+    cooling = cooling_schedule(settings, [(fixed_x, a), (fixed_y, b)], cost)
     return _transport(x, y, a, b, cost, cooling, settings)
 
 
@@ -84,7 +84,7 @@ def sinkhorn_divergence(x, y, *, x_weights=None, y_weights=None, y_self_term=Tru
     fixed_x = tf.stop_gradient(x)
     a, b = normalized_weights(x_weights, fixed_x), normalized_weights(y_weights, y)
     cost = settings.costs(fixed_x, y)
-    cooling = transport_solver.cooling_schedule(settings, [(fixed_x, a), (y, b)], cost)
+    cooling = cooling_schedule(settings, [(fixed_x, a), (y, b)], cost)
     cross = _transport(x, y, a, b, cost, cooling, settings)
     x_self = _self_transport(x, a, cooling, settings)
     terms, g = [cross, x_self], cross.potentials[1]

@@ -1,85 +1,22 @@
 """The solver of entropic transport: potentials of one problem, by either of two schedules.
 
 `reference` repeats the published solver exactly: simultaneous averaged updates, a fixed number of
-them. `converged` alternates exact updates, annealed from the largest cost, until the marginal error
-is small. Both work on log weights. Letters as in Cao et al., NeurIPS 2021, appendix.
+them. `converged` alternates exact updates with Anderson acceleration, annealed from the largest
+cost, until the marginal error is small. Both work on log weights. Letters as in Cao et al., NeurIPS
+2021, appendix.
 """
 
-import dataclasses
 import math
 import typing
 
 import tensorflow as tf
 
-from tfdps import checks, costs
+from tfdps import anderson, costs
+from tfdps.transport_problem import Weights
 
-SCHEDULES = ("converged", "reference")
-_ANNEALING_FACTOR = 4.0  # the temperature falls by this at each update until it reaches lambda
-
-
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """What a solve is asked to do; checked once, shared by the terms of a divergence."""
-
-    cost: str = "l2"
-    cost_l1_weight: typing.Any = 1.0
-    regularization: typing.Any = None
-    schedule: str = "converged"
-    blur: typing.Any = None
-    exponent: float = 2.0
-    tolerance: float = 1e-3
-    max_iterations: int = 2000
-
-    def __post_init__(self):
-        checks.one_of("cost", self.cost, costs.COSTS)
-        checks.one_of("schedule", self.schedule, SCHEDULES)
-        for name in ("regularization", "blur", "exponent", "tolerance"):
-            if isinstance(getattr(self, name), (int, float)):
-                checks.positive(name, getattr(self, name))
-        if self.schedule == "converged":
-            if self.regularization is None or self.blur is not None:
-                raise checks.UsageError(
-                    "schedule='converged' takes regularization and no blur, received "
-                    f"regularization={self.regularization!r}, blur={self.blur!r}."
-                )
-        elif self.regularization is None and self.blur is None:
-            raise checks.UsageError(
-                "schedule='reference' needs blur or regularization (= blur^exponent)."
-            )
-        elif self.regularization is not None and self.blur is not None:
-            expected = self.blur**self.exponent
-            if not math.isclose(self.regularization, expected, rel_tol=1e-6):
-                raise checks.UsageError(
-                    "regularization must equal blur^exponent under schedule='reference', received "
-                    f"{self.regularization} and {expected}. Leave one out."
-                )
-
-    def final_temperature(self, dtype):
-        """lambda, a scalar tensor."""
-        if self.regularization is not None:
-            return costs.scalar(self.regularization, dtype)
-        return costs.scalar(self.blur, dtype) ** costs.scalar(self.exponent, dtype)
-
-    def costs(self, x, y):
-        return costs.cost_matrix(x, y, cost=self.cost, cost_l1_weight=self.cost_l1_weight)
-
-    def plan_gradient(self, x, y, plan):
-        return costs.plan_gradient(x, y, plan, cost=self.cost, cost_l1_weight=self.cost_l1_weight)
-
-
-class Weights(typing.NamedTuple):
-    """Normalised weights of a cloud; `any` is false when all of them are zero."""
-
-    values: tf.Tensor
-    logs: tf.Tensor
-    any: tf.Tensor
-
-
-class Cooling(typing.NamedTuple):
-    """A falling sequence of temperatures: `at(step)` for step = 0, 1, ..., last, then constant."""
-
-    at: typing.Callable
-    last: tf.Tensor
+_STAGE_TOLERANCE = 0.01  # marginal error at which a stage before the last may end
+_STAGE_PATIENCE = 50  # updates after which it ends anyway
+_RESTART_AT = 2.0  # times the best error: the acceleration's memory misleads, and is dropped
 
 
 class Solution(typing.NamedTuple):
@@ -95,41 +32,125 @@ class Solution(typing.NamedTuple):
 
 def solve(cost, a, b, cooling, settings):
     """Potentials of the two-cloud problem."""
-    temperature = settings.final_temperature(cost.dtype)
+    problem = _Problem(cost, a, b)
+    if settings.schedule == "reference":
+        return _solve_reference(problem, cooling)
+    return _solve_converged(problem, cooling, settings)
 
-    def update_f(g, eps):
-        return _softmin(eps, cost, b.logs + g / eps)
 
-    def update_g(f, eps):
-        return _softmin(eps, tf.transpose(cost), a.logs + f / eps)
+class _Problem(typing.NamedTuple):
+    """The exact update of either potential, and how far a plan's rows are off."""
 
-    def error(f, f_next, eps):
-        return tf.reduce_sum(a.values * tf.abs(tf.exp((f - f_next) / eps) - 1))
+    cost: tf.Tensor
+    a: Weights
+    b: Weights
+
+    def update_f(self, g, eps):
+        return _softmin(eps, self.cost, self.b.logs + g / eps)
+
+    def update_g(self, f, eps):
+        return _softmin(eps, tf.transpose(self.cost), self.a.logs + f / eps)
+
+    def row_error(self, f, f_next, eps):
+        """L1 error of the row sums of the plan of (f, g), f_next being g's answer."""
+        return tf.reduce_sum(self.a.values * tf.abs(tf.exp((f - f_next) / eps) - 1))
+
+
+def _solve_reference(problem, cooling):
+    start, final = cooling.at(0), cooling.at(cooling.last)
+    f = _softmin(start, problem.cost, problem.b.logs)
+    g = _softmin(start, tf.transpose(problem.cost), problem.a.logs)
+
+    def average(step, f, g):
+        eps = cooling.at(step)
+        f_next, g_next = problem.update_f(g, eps), problem.update_g(f, eps)
+        return step + 1, (f + f_next) / 2, (g + g_next) / 2
+
+    steps, f, g = tf.while_loop(lambda step, *_: step <= cooling.last, average, [0, f, g])
+    f_last, g_last = problem.update_f(g, final), problem.update_g(f, final)
+    return Solution(f, g, f_last, g_last, problem.row_error(f, f_last, final), steps)
+
+
+class _Progress(typing.NamedTuple):
+    """Where a converging solve stands: f, its answer g, and g's answer f_next."""
+
+    step: tf.Tensor
+    stage: tf.Tensor
+    stage_step: tf.Tensor
+    f: tf.Tensor
+    g: tf.Tensor
+    f_next: tf.Tensor
+    error: tf.Tensor
+    best_error: tf.Tensor
+    history: anderson.History
+
+
+def _solve_converged(problem, cooling, settings):
+    """Anderson-accelerated alternating updates, a stage at each temperature of the cooling.
+
+    A stage ends when the marginal error is small enough to go on from, or its patience is out; the
+    last one ends at the tolerance. Good starts matter: at the published lambda of 3e-4 of the mean
+    cost 66 updates do what 3000 do not that cool at every update.
+    """
+    cost, unsolved = problem.cost, tf.constant(math.inf, problem.cost.dtype)
+    tolerance = costs.scalar(settings.tolerance, cost.dtype)
+    stage_tolerance = tf.maximum(tolerance, costs.scalar(_STAGE_TOLERANCE, cost.dtype))
+    root_weights = tf.sqrt(problem.a.values)  # points of no weight have no say
+
+    def going_on(now):
+        solved = tf.logical_and(now.stage >= cooling.last, tf.logical_not(now.error > tolerance))
+        return tf.logical_and(now.step < settings.max_iterations, tf.logical_not(solved))
+
+    def update(now):
+        # The former update's outcome says where this one starts.
+        stage_ends = tf.logical_and(
+            now.stage < cooling.last,
+            tf.logical_or(now.error <= stage_tolerance, now.stage_step >= _STAGE_PATIENCE),
+        )
+        got_worse = now.error > _RESTART_AT * now.best_error
+        fresh = anderson.empty(now.f)
+        history = tf.nest.map_structure(
+            lambda kept, none: tf.where(tf.logical_or(stage_ends, got_worse), none, kept),
+            now.history,
+            fresh,
+        )
+        history = anderson.remember(history, now.f_next, root_weights * (now.f_next - now.f))
+        f = tf.where(stage_ends, now.f_next, anderson.mix(history))
+        history = tf.nest.map_structure(
+            lambda kept, none: tf.where(stage_ends, none, kept), history, fresh
+        )
+        stage = now.stage + tf.cast(stage_ends, tf.int32)
+        eps = cooling.at(stage)
+        g = problem.update_g(f, eps)
+        f_next = problem.update_f(g, eps)
+        error = problem.row_error(f, f_next, eps)
+        best = tf.where(stage_ends, error, tf.minimum(now.best_error, error))
+        stage_step = tf.where(stage_ends, 0, now.stage_step + 1)
+        return [_Progress(now.step + 1, stage, stage_step, f, g, f_next, error, best, history)]
 
     start = cooling.at(0)
-    f, g = _softmin(start, cost, b.logs), _softmin(start, tf.transpose(cost), a.logs)
-    if settings.schedule == "reference":
-
-        def average(step, f, g):
-            eps = cooling.at(step)
-            return step + 1, (f + update_f(g, eps)) / 2, (g + update_g(f, eps)) / 2
-
-        steps, f, g = tf.while_loop(lambda step, *_: step <= cooling.last, average, [0, f, g])
-        f_last, g_last = update_f(g, temperature), update_g(f, temperature)
-        return Solution(f, g, f_last, g_last, error(f, f_last, temperature), steps)
-
-    def alternate(step, f, g, _):
-        eps = cooling.at(step)
-        f_next = update_f(g, eps)
-        # The plan of (f, g) has exact column sums, g being f's answer: only the rows can be off.
-        row_error = tf.where(step > cooling.last, error(f, f_next, eps), _unsolved(cost))
-        solved = row_error <= costs.scalar(settings.tolerance, cost.dtype)
-        g_next = tf.where(solved, g, update_g(f_next, cooling.at(step + 1)))
-        return step + 1, tf.where(solved, f, f_next), g_next, row_error
-
-    steps, f, g, _ = _iterate(alternate, [f, g], cost, cooling, settings)
-    f_last = update_f(g, temperature)
-    return Solution(f, g, f_last, update_g(f, temperature), error(f, f_last, temperature), steps)
+    f = _softmin(start, cost, problem.b.logs)
+    g = problem.update_g(f, start)
+    f_next = problem.update_f(g, start)
+    error = problem.row_error(f, f_next, start)
+    begin = _Progress(
+        tf.constant(1),
+        tf.constant(0),
+        tf.constant(0),
+        f,
+        g,
+        f_next,
+        error,
+        unsolved,
+        anderson.empty(f),
+    )
+    [end] = tf.while_loop(going_on, update, [begin])
+    # g is exact for f, and f_next for g: rows of the plan of (f_next, g) and columns of (f, g) are.
+    # A solve that ran out of updates in an early stage is judged at the temperature asked for.
+    final = cooling.at(cooling.last)
+    g = problem.update_g(end.f, final)
+    f_next = problem.update_f(g, final)
+    return Solution(end.f, g, f_next, g, problem.row_error(end.f, f_next, final), end.step)
 
 
 def solve_symmetric(cost, a, cooling, settings):
@@ -150,86 +171,25 @@ def solve_symmetric(cost, a, cooling, settings):
 
         steps, f = tf.while_loop(lambda step, *_: step <= cooling.last, average, [0, f])
     else:
+        unsolved = tf.constant(math.inf, cost.dtype)
+        tolerance = costs.scalar(settings.tolerance, cost.dtype)
+        limit = settings.max_iterations + cooling.last
 
         def average_and_test(step, f, _):
             eps = cooling.at(step)
             f_next = update(f, eps)
-            row_error = tf.where(step >= cooling.last, error(f, f_next, eps), _unsolved(cost))
-            solved = row_error <= costs.scalar(settings.tolerance, cost.dtype)
-            return step + 1, tf.where(solved, f, (f + f_next) / 2), row_error
+            row_error = tf.where(step >= cooling.last, error(f, f_next, eps), unsolved)
+            return step + 1, tf.where(row_error <= tolerance, f, (f + f_next) / 2), row_error
 
-        steps, f, _ = _iterate(average_and_test, [f], cost, cooling, settings)
+        steps, f, _ = tf.while_loop(
+            lambda step, _, row_error: tf.logical_and(step < limit, row_error > tolerance),
+            average_and_test,
+            [0, f, unsolved],
+        )
     f_last = update(f, temperature)
     return Solution(f, f, f_last, f_last, error(f, f_last, temperature), steps)
-
-
-def _iterate(update, potentials, cost, cooling, settings):
-    """Runs `update` until its last output, the marginal error, is small or the patience is out."""
-    tolerance = costs.scalar(settings.tolerance, cost.dtype)
-    limit = settings.max_iterations + cooling.last
-
-    def unsolved(step, *state):
-        # Negated so that a NaN error stops the loop as well.
-        return tf.logical_and(step < limit, state[-1] > tolerance)
-
-    return tf.while_loop(unsolved, update, [0, *potentials, _unsolved(cost)])
-
-
-def _unsolved(cost):
-    return tf.constant(math.inf, cost.dtype)
 
 
 def _softmin(eps, cost, h):
     """-eps logsumexp_j(h_j - C_ij / eps), [n]."""
     return -eps * tf.reduce_logsumexp(h[None, :] - cost / eps, axis=1)
-
-
-def normalized_weights(weights, points):
-    """Normalised weights; an all-zero cloud is solved as a uniform one and masked by its caller."""
-    count = tf.shape(points)[0]
-    uniform = tf.ones([count], points.dtype) / tf.cast(count, points.dtype)
-    if weights is None:
-        return Weights(uniform, tf.math.log(uniform), count > 0)
-    weights = tf.cast(weights, points.dtype)
-    total = tf.reduce_sum(weights)
-    any_mass = total > 0
-    values = tf.where(any_mass, weights / tf.where(any_mass, total, 1), uniform)
-    # A finite stand-in for log 0: far below every real log weight, and still free of inf - inf.
-    logs = tf.where(values > 0, tf.math.log(tf.where(values > 0, values, 1)), -1e30)
-    return Weights(values, tf.cast(logs, points.dtype), any_mass)
-
-
-def cooling_schedule(settings, clouds, cost):
-    """The temperatures of a solve, from the clouds' extent."""
-    dtype = cost.dtype
-    final = settings.final_temperature(dtype)
-    if settings.schedule == "converged":
-        factor = costs.scalar(_ANNEALING_FACTOR, dtype)
-        start = tf.maximum(tf.reduce_max(cost), final)
-        last = tf.cast(tf.math.ceil(tf.math.log(start / final) / tf.math.log(factor)), tf.int32)
-        return Cooling(lambda step: tf.maximum(start / factor ** tf.cast(step, dtype), final), last)
-    exponent = costs.scalar(settings.exponent, dtype)
-    blur = final ** (1 / exponent)
-    diameter = _diameter(clouds)
-    diameter = tf.where(diameter > 0, diameter, blur)
-    log_start, log_half = (
-        exponent * tf.math.log(diameter),
-        exponent * tf.math.log(costs.scalar(0.5, dtype)),
-    )
-    # E = [diam^r] + [exp(e) for e in arange(r ln diam, r ln blur, r ln 0.5)] + [blur^r]
-    count = tf.math.ceil((exponent * tf.math.log(blur) - log_start) / log_half)
-    last = tf.maximum(tf.cast(count, tf.int32), 0) + 1
-
-    def at(step):
-        halvings = tf.cast(tf.maximum(step - 1, 0), dtype)
-        return tf.where(step < last, tf.exp(log_start + halvings * log_half), final)
-
-    return Cooling(at, last)
-
-
-def _diameter(clouds):
-    """The diagonal of the box around all points of positive weight."""
-    highest = [tf.where(w.values[:, None] > 0, p, p.dtype.min) for p, w in clouds]
-    lowest = [tf.where(w.values[:, None] > 0, p, p.dtype.max) for p, w in clouds]
-    sides = tf.reduce_max(tf.concat(highest, 0), 0) - tf.reduce_min(tf.concat(lowest, 0), 0)
-    return tf.sqrt(tf.reduce_sum(sides**2))
