@@ -99,7 +99,6 @@ class Progress(keras.callbacks.Callback):
     def on_train_end(self, logs=None):
         self._epsilon_at = -math.inf
         self._show()
-        self._bar.refresh()
         self._bar.close()
 
     def _show(self):

@@ -1,5 +1,6 @@
 """The command: python -m tfdps.launch --flagfile=digits.flags --model_dir=runs/digits."""
 
+import os
 import signal
 import sys
 
@@ -15,7 +16,7 @@ _LATER = {
 
 
 def main(argv=None):
-    """Runs the command line; returns the exit status: 0, 2 for a usage error, 130 interrupted."""
+    """Runs the command line; returns the exit status: 0; 2 usage error, 130 interrupted, 141 pipe."""
     argv = sys.argv if argv is None else argv
     if any(argument in ("--help", "-help", "-h", "--helpfull") for argument in argv[1:]):
         print(flags.help_text(), end="")
@@ -29,6 +30,11 @@ def main(argv=None):
     except KeyboardInterrupt:
         print("tfdps: interrupted. Start the same command again to resume.", file=sys.stderr)
         return 130
+    except (
+        BrokenPipeError
+    ):  # the reader, `| head` say, has gone; what was to be done is done or resumes
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     return 0
 
 
