@@ -94,14 +94,30 @@ def test_a_block_that_cannot_be_written_stops_and_leaves_the_ledger_whole(
     assert sum(charge.steps for charge in ledger.read_charges(written)) == 43
 
 
-@pytest.mark.parametrize("position", range(0, 100, 7))
-def test_a_flipped_byte_anywhere_is_refused_and_left_alone(written, position):
-    content = bytearray(written.read_bytes())
-    content[len(content) * position // 100] ^= 0x08
-    written.write_bytes(content)
+def test_a_flipped_bit_anywhere_is_refused_and_left_alone(written):
+    whole = written.read_bytes()
+    for position in range(len(whole)):
+        content = bytearray(whole)
+        content[position] ^= 0x08
+        written.write_bytes(content)
+        with pytest.raises(checks.UsageError):
+            ledger.read_charges(written)
     with pytest.raises(checks.UsageError):
         ledger.open_ledger(written, PLAN)
     assert written.read_bytes() == bytes(content)
+
+
+def test_the_header_gives_the_plan_back(written):
+    assert ledger.read_plan(written) == PLAN
+
+
+def test_a_ledger_that_another_process_made_meanwhile_is_continued_not_replaced(
+    written, monkeypatch
+):
+    monkeypatch.setattr(type(written), "exists", lambda self: False)  # what the slower one saw
+    opened = ledger.open_ledger(written, PLAN)
+    assert opened.total_steps == 42
+    opened.close()
 
 
 @pytest.mark.parametrize(
@@ -115,7 +131,10 @@ def test_a_flipped_byte_anywhere_is_refused_and_left_alone(written, position):
         (lambda lines: [*lines, b"garbage\n"], "damaged at line 4: it is cut off or not JSON"),
         (lambda lines: [*lines, b"\n"], "damaged at line 4"),
         (lambda lines: [lines[0], *lines[2:], lines[1]], "damaged at line 2"),
-        (lambda lines: [b'{"format": "other"}\n', *lines[1:]], "does not begin with a tfdps"),
+        (
+            lambda lines: [ledger._line({"format": "other"}), *lines[1:]],
+            "does not begin with a tfdps",
+        ),
     ],
 )
 def test_damage_is_refused_by_line_and_never_overwritten(written, damage, message):
@@ -132,8 +151,9 @@ def test_damage_is_refused_by_line_and_never_overwritten(written, damage, messag
 def test_a_block_with_a_wrong_total_is_refused(written):
     lines = written.read_bytes().splitlines(keepends=True)
     entry = json.loads(lines[-1])
+    del entry["digest"]
     entry["steps"] = 1
-    written.write_bytes(b"".join(lines[:-1]) + json.dumps(entry).encode() + b"\n")
+    written.write_bytes(b"".join(lines[:-1]) + ledger._line(entry))
     with pytest.raises(checks.UsageError, match="its total is not the 31 steps"):
         ledger.read_charges(written)
 

@@ -294,6 +294,22 @@ def test_the_points_of_weight_zero_get_no_gradient_and_their_place_does_not_matt
 
 
 @pytest.mark.parametrize("schedule", sinkhorn.SCHEDULES)
+def test_where_the_padding_lies_changes_nothing_at_all(schedule):
+    """Not even the temperatures: to the last bit, or a padded record would be in every batch."""
+    x, y, weights = cloud(0, 6), cloud(1, 5), tf.constant([1.0, 1.0, 1.0, 0.0, 0.0])
+
+    def solved(padding):
+        points = tf.concat([y[:3], tf.fill([2, 6], tf.constant(padding, tf.float64))], axis=0)
+        settings = {"y_weights": weights, "regularization": 0.3, "schedule": schedule}
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            value = sinkhorn.transport_cost(x, points, **settings).value
+        return tape.gradient(value, x).numpy()
+
+    np.testing.assert_array_equal(solved(0.0), solved(500.0))
+
+
+@pytest.mark.parametrize("schedule", sinkhorn.SCHEDULES)
 @pytest.mark.parametrize("jit", [False, True])
 def test_an_empty_batch_has_loss_zero_and_gradient_zero(schedule, jit):
     x, fresh, y = cloud(0, 6), cloud(2, 2), cloud(1, 5)
@@ -310,6 +326,30 @@ def test_an_empty_batch_has_loss_zero_and_gradient_zero(schedule, jit):
 
     for tensor in run(x, fresh):
         assert not tensor.numpy().any()
+
+
+@pytest.mark.parametrize("schedule", sinkhorn.SCHEDULES)
+@pytest.mark.parametrize("jit", [False, True])
+def test_the_gradient_of_the_fresh_points_is_the_same_for_every_draw_empty_ones_included(
+    schedule, jit
+):
+    """It leaves a step without noise: it must not tell whether anything was drawn."""
+    x, fresh, y = cloud(0, 6), cloud(2, 2), cloud(1, 5)
+
+    @tf.function(jit_compile=jit)
+    def gradient(weights):
+        with tf.GradientTape() as tape:
+            tape.watch(fresh)
+            loss = sinkhorn.semi_debiased_loss(
+                x, fresh, y, y_weights=weights, regularization=1.0, schedule=schedule
+            )
+        return tape.gradient(loss, fresh)
+
+    draws = [tf.constant(w) for w in ([0.0] * 5, [1.0] * 5, [0.0, 1.0, 0.0, 1.0, 0.0])]
+    first, *others = [gradient(weights).numpy() for weights in draws]
+    assert np.abs(first).max() > 0
+    for other in others:
+        np.testing.assert_array_equal(first, other)
 
 
 def test_identical_points_are_solved_without_nan():

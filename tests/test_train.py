@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import os
-import pathlib
 import shutil
 import signal
 import subprocess
@@ -16,9 +15,8 @@ import pytest
 from PIL import Image
 
 from conftest import ROOT, small_config
-from tfdps import checks, flags, ledger, train
+from tfdps import accounting, checks, flags, ledger, train
 from tfdps.accounting import epsilon_of
-from tfdps.plan import make_plan
 from tfdps.run_dir import RunDir
 
 
@@ -193,9 +191,16 @@ def test_an_interrupted_run_saves_and_goes_on_where_it_was(tmp_path, monkeypatch
     monkeypatch.undo()
     covered = sum(c.steps for c in ledger.read_charges(tmp_path / "ledger.jsonl"))
     assert covered >= 40
-    card = train.train(config, say=lambda line: None)
+    rates = []
+    build = train.build_model
+    monkeypatch.setattr(train, "build_model", lambda *args: rates.append(build(*args)) or rates[0])
+    config, said = dataclasses.replace(config, learning_rate=0.5), []
+    card = train.train(config, say=said.append)
     assert card["privacy"]["steps"] == 60
     assert card["training"]["generator_updates"] == 60 - (covered - 40)
+    assert float(rates[0].optimizer.learning_rate) == 0.5  # the new flag's, not the checkpoint's
+    if covered > 40:
+        assert any(f"{covered - 40} steps" in line and "stay spent" in line for line in said)
 
 
 SPY = """
@@ -252,8 +257,41 @@ def test_kill_9_in_the_middle_never_undercounts_and_the_same_command_finishes(tm
     assert card["training"]["generator_updates"] == 6000 - lost
 
 
-def test_the_plan_is_settled_by_the_flags_alone(digits_run):
-    model_dir, config, _, _ = digits_run
-    assert make_plan(config, 1438) == make_plan(config, 1438)
-    header = json.loads((pathlib.Path(model_dir) / "ledger.jsonl").read_text().splitlines()[0])
-    assert header["plan"] == dataclasses.asdict(make_plan(config, 1438))
+def test_a_run_goes_on_with_its_own_noise_when_calibration_comes_out_a_digit_different(
+    copy_of_run, monkeypatch
+):
+    model_dir, config = copy_of_run
+    calibrate = accounting.noise_multiplier
+    monkeypatch.setattr(
+        accounting, "noise_multiplier", lambda **kwargs: calibrate(**kwargs) * (1 + 1e-9)
+    )
+    card = train.train(config, say=lambda line: None)
+    assert card["privacy"]["noise_multiplier"] == make_plan_of(model_dir).noise_multiplier
+    assert card["privacy"]["epsilon"] <= config.target_epsilon
+
+
+def make_plan_of(model_dir):
+    return ledger.read_plan(model_dir / "ledger.jsonl")
+
+
+def test_a_run_that_is_spent_without_a_checkpoint_exports_nothing(copy_of_run):
+    model_dir, config = copy_of_run
+    shutil.rmtree(model_dir / "checkpoints")
+    shutil.rmtree(model_dir / "export")
+    with pytest.raises(checks.UsageError, match="there is no generator to export"):
+        train.train(config, say=lambda line: None)
+    assert not (model_dir / "export").exists()
+
+
+def test_a_generator_that_cannot_be_does_not_start_a_run(tmp_path):
+    wrong = small_config(tmp_path, image_size=10, generator="dcgan")
+    with pytest.raises(checks.UsageError, match="multiples of 4"):
+        train.train(wrong, say=lambda line: None)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_generator_that_diverged_is_not_saved_over_the_last_good_one(tmp_path):
+    config = small_config(tmp_path, mechanism="none", learning_rate=1e38, num_steps=30)
+    with pytest.raises(checks.UsageError, match="training diverged"):
+        train.train(config, say=lambda line: None)
+    assert not (tmp_path / "export").exists()

@@ -1,5 +1,6 @@
 """The private batches of a run, as a tf.data.Dataset of padded Poisson draws."""
 
+import numpy as np
 import tensorflow as tf
 
 from tfdps.sampling import PoissonSampler
@@ -8,8 +9,9 @@ from tfdps.sampling import PoissonSampler
 def poisson_batches(dataset, sampling_probability, num_steps):
     """Returns a tf.data.Dataset of `num_steps` padded Poisson draws from `dataset`.
 
-    Each element is (images uint8 [P,H,W,C], labels int32 [P], weights float32 [P]), P fixed; images
-    of weight 0 are padding. Draws are made while training runs. See `sampling.py` for the guarantee.
+    Each element is (images uint8 [P,H,W,C], labels int32 [P], weights float32 [P]), P fixed; padding
+    has weight 0 and is all zeros, so that a record which was not drawn cannot matter. Draws are made
+    while training runs. See `sampling.py` for the guarantee.
 
     Args:
       dataset: a data.Dataset of N records.
@@ -21,7 +23,10 @@ def poisson_batches(dataset, sampling_probability, num_steps):
     def draws():
         for _ in range(num_steps):
             indices, weights = sampler.draw_padded()
-            yield dataset.images[indices], dataset.labels[indices], weights
+            # Padding holds a public constant: a real record there would be in every batch.
+            drawn = weights > 0
+            images = np.where(drawn[:, None, None, None], dataset.images[indices], np.uint8(0))
+            yield images, np.where(drawn, dataset.labels[indices], 0), weights
 
     size = sampler.padded_size
     signature = (

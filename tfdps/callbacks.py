@@ -1,6 +1,7 @@
 """What happens around the steps of a run: ledger, progress, TensorBoard, sample grids, checkpoints.
 
-Nothing here sees private data: the step counter, epsilon and generated images are all public.
+The step counter, epsilon and generated images are all public. Only how long steps take is not: a
+solve's length follows its points. Speed goes to the screen, and to TensorBoard as `nonprivate/`.
 """
 
 import math
@@ -12,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 import tqdm
 
-from tfdps import grids
+from tfdps import checks, grids
 
 _LEDGER_SECONDS = 2.0  # about how much work a block of the ledger covers, and a crash can waste
 _PROGRESS_SECONDS = 0.5
@@ -59,7 +60,8 @@ class LedgerWriter(keras.callbacks.Callback):
         now = time.monotonic()
         if self._block_start is not None:
             seconds = now - self._block_start
-            self._block = self._block * 2 if seconds < _LEDGER_SECONDS else self._block // 2
+            block = self._block * 2 if seconds < _LEDGER_SECONDS else self._block // 2
+            self._block = max(block, self._stride)
         self._block_start = now
 
 
@@ -118,7 +120,8 @@ class Progress(keras.callbacks.Callback):
 
 
 class Scalars(keras.callbacks.Callback):
-    """TensorBoard scalars: epsilon by RDP, steps a second; the loss only when nothing is private.
+    """TensorBoard scalars: epsilon by RDP; tagged nonprivate/: steps a second, and the loss of a run
+    without a mechanism.
 
     Args:
       plan: the PrivacyPlan.
@@ -148,7 +151,7 @@ class Scalars(keras.callbacks.Callback):
             elif logs and "loss" in logs:
                 tf.summary.scalar("nonprivate/loss", logs["loss"])
             rate = (step - self._last_step) / max(now - self._last, 1e-9)
-            tf.summary.scalar("steps_per_second", rate)
+            tf.summary.scalar("nonprivate/steps_per_second", rate)
         self._last, self._last_step = now, step
 
 
@@ -218,5 +221,10 @@ class Checkpoints(keras.callbacks.Callback):
         self.save()
 
     def save(self):
-        """Saves now."""
+        """Saves now; raises UsageError, and keeps the last checkpoint, when training diverged."""
+        if not all(np.isfinite(w).all() for w in self.model.generator.get_weights()):
+            raise checks.UsageError(
+                "the generator's weights are not finite any more: training diverged. Its last good "
+                "checkpoint is kept; lower learning_rate in a new run. The steps taken are spent."
+            )
         self._manager.save(checkpoint_number=int(self.model.noisy_steps.numpy()))

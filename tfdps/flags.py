@@ -34,7 +34,7 @@ def parse(argv):
     _define(values)
     try:
         stray = values(_with_flagfile_paths(argv))[1:]
-    except flags.Error as error:
+    except (flags.Error, UnicodeDecodeError) as error:
         raise checks.UsageError(f"{error}. --help lists the flags.") from error
     if stray:
         raise checks.UsageError(

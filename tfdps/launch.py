@@ -30,11 +30,12 @@ def main(argv=None):
     except KeyboardInterrupt:
         print("tfdps: interrupted. Start the same command again to resume.", file=sys.stderr)
         return 130
-    except (
-        BrokenPipeError
-    ):  # the reader, `| head` say, has gone; what was to be done is done or resumes
+    except BrokenPipeError:  # whoever read the output, `| head` say, has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except OSError as error:  # permissions, a full disk
+        print(f"tfdps: error: {error.strerror or error}: {error.filename}", file=sys.stderr)
+        return 2
     return 0
 
 

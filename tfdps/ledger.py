@@ -7,7 +7,7 @@ unbroken chain of entries from this run's own header is refused.
 
 Format: JSON lines. The first is the header, the run's PrivacyPlan; every other is a block,
 {"steps", "noise_multiplier", "sampling_probability", "total_steps", "time", "previous"}, where
-`previous` is the SHA-256 of the line before it.
+`previous` is the SHA-256 of the line before it. Every line ends with its own digest.
 """
 
 import contextlib
@@ -20,6 +20,7 @@ import time
 
 from tfdps import checks
 from tfdps.accounting import Charge
+from tfdps.plan import PrivacyPlan
 
 FORMAT = "tfdps-ledger-1"
 
@@ -94,6 +95,8 @@ def open_ledger(path, plan):
         ) from error
     with contextlib.ExitStack() as closing:
         closing.callback(file.close)
+        if os.fstat(file.fileno()).st_ino != os.stat(path).st_ino:
+            raise checks.UsageError(f"{path} was replaced while it was opened. Start again.")
         file.seek(0)
         lines = file.read().splitlines(keepends=True)
         charges = _read_charges(path, lines)
@@ -103,17 +106,31 @@ def open_ledger(path, plan):
     return Ledger(path, file, lines[-1], charges)
 
 
+def read_plan(path):
+    """Returns the PrivacyPlan in the header of the ledger at `path`.
+
+    Raises:
+      UsageError: when there is no ledger or it is damaged.
+    """
+    lines = _lines(path)
+    _read_charges(path, lines)
+    return PrivacyPlan(**json.loads(lines[0])["plan"])
+
+
 def read_charges(path):
     """Returns the charges that the ledger at `path` holds, equal kinds merged; does not lock it.
 
     Raises:
       UsageError: when there is no ledger or it is damaged.
     """
+    return _read_charges(path, _lines(path))
+
+
+def _lines(path):
     try:
-        lines = path.read_bytes().splitlines(keepends=True)
+        return path.read_bytes().splitlines(keepends=True)
     except OSError as error:
         raise checks.UsageError(f"cannot read the ledger {path}: {error.strerror}.") from error
-    return _read_charges(path, lines)
 
 
 def _read_charges(path, lines):
@@ -146,6 +163,9 @@ def _parse(path, lines, number):
         entry = None
     if not isinstance(entry, dict) or not line.endswith(b"\n"):
         _refuse(path, number + 1, "it is cut off or not JSON")
+    entry.pop("digest", None)
+    if _line(entry) != line:
+        _refuse(path, number + 1, "it was changed after it was written")
     return entry
 
 
@@ -167,11 +187,13 @@ def _refuse_foreign(path, first_line, plan):
 
 
 def _create(path, header):
-    """Writes the header under a temporary name and renames it: no reader sees a half header."""
+    """Writes the header under a temporary name and links it: whole at once, and never over a file."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     with open(temporary, "wb", buffering=0) as file:
         _write_and_sync(file, header)
-    os.replace(temporary, path)
+    with contextlib.suppress(FileExistsError):  # another process was first; its lock decides
+        os.link(temporary, path)
+    os.unlink(temporary)
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)
@@ -186,7 +208,9 @@ def _write_and_sync(file, line):
 
 
 def _line(entry):
-    return json.dumps(entry, sort_keys=True).encode() + b"\n"
+    """An entry as its line: sorted JSON that ends with the digest of what comes before."""
+    digest = _digest(json.dumps(entry, sort_keys=True).encode())
+    return json.dumps({**dict(sorted(entry.items())), "digest": digest}).encode() + b"\n"
 
 
 def _digest(line):

@@ -13,8 +13,9 @@ CAVEATS = (
     "The number of records N, the class names and the image shape are treated as public.",
     "The unit of protection is one record: a person with k records has k times the epsilon.",
     "The guarantee covers this run alone: other runs on the same data, tuning included, add up.",
-    "Noise is floating-point Gaussian noise from TensorFlow's generator, seeded by the operating "
-    "system; it is not hardened against attacks on floating-point rounding or on the generator.",
+    "Noise is floating-point Gaussian noise from a Philox generator keyed by the operating system; "
+    "it is not hardened against attacks on floating-point rounding or on Philox.",
+    "How long a step takes follows its data a little; timings (also in the ledger) are not covered.",
     "Evaluation and audit files, where there are any, read private data and are not covered.",
 )
 

@@ -43,9 +43,8 @@ class RunDir:
         if self.json.exists():
             return
         # A start that was killed before run.json existed leaves a ledger, and no steps in it.
-        foreign = [
-            p.name for p in self.root.iterdir() if not p.name.lstrip(".").startswith("ledger")
-        ]
+        ours = ("ledger.", "run.")
+        foreign = [p.name for p in self.root.iterdir() if not p.name.lstrip(".").startswith(ours)]
         if foreign:
             raise checks.UsageError(
                 f"model_dir {self.root} is not empty and holds no tfdps run (it has {foreign[0]}, but "

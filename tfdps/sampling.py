@@ -53,8 +53,9 @@ class PoissonSampler:
     def draw_padded(self):
         """Returns one draw in static shape: indices int32 [P] and weights float32 [P], 1 or 0.
 
-        Padding points at record 0 with weight 0. An empty draw has all weights 0. See the module's
-        text for draws of more than P records.
+        Padding has index 0 and weight 0; whoever fetches the records must not fetch record 0 for
+        it (`batches.py`). An empty draw has all weights 0. See the module's text for draws of more
+        than P records.
         """
         drawn = self.draw()[: self.padded_size]  # random order: the first P are a uniform choice
         indices = np.zeros(self.padded_size, np.int32)

@@ -116,16 +116,18 @@ def semi_debiased_loss(x, x_fresh, y, *, y_weights=None, **settings):
       x_fresh: fresh generated points [n', d], 0 <= n' <= n, that replace the first points of x in
         x'. n' = 0: the debiasing term is W(x, x).
       y: private points [m, d].
-      y_weights, settings: as for `transport_cost`. When all y_weights are zero the loss is 0.
+      y_weights, settings: as for `transport_cost`. When all y_weights are zero the loss is 0, and so
+        is its gradient in x; that in x_fresh never depends on y.
     """
-    x, x_fresh = tf.convert_to_tensor(x), tf.convert_to_tensor(x_fresh)
+    x, x_fresh, y = (tf.convert_to_tensor(points) for points in (x, x_fresh, y))
     num_fresh = tf.shape(x_fresh)[0]
     cross = transport_cost(x, tf.stop_gradient(y), y_weights=y_weights, **settings).value
-    debias = transport_cost(x, tf.concat([x_fresh, x[num_fresh:]], axis=0), **settings).value
-    loss = 2 * cross - debias
-    if y_weights is None:
-        return loss
-    return tf.where(tf.reduce_any(y_weights > 0), loss, tf.zeros_like(loss))
+    # The gradient of x_fresh is public: it must be the same whether or not anything was drawn.
+    drawn = normalized_weights(y_weights, y).any
+    own = tf.where(drawn, x, tf.stop_gradient(x))
+    debias = transport_cost(own, tf.concat([x_fresh, own[num_fresh:]], axis=0), **settings).value
+    empty_value = tf.where(drawn, tf.zeros_like(debias), tf.stop_gradient(debias))
+    return 2 * cross - debias + empty_value
 
 
 def _transport(x, y, a, b, cost, cooling, settings):

@@ -45,13 +45,13 @@ def train(config, say=print):
         config.dataset, data_dir=config.data_dir, label=config.label, image_size=config.image_size
     )
     _check_size(config, len(dataset))
-    plan = make_plan(config, len(dataset))
+    plan = _plan_of(run, config, len(dataset))
     say(describe(plan))
+    model = build_model(config, dataset.spec, plan)  # what it refuses must not start a run
     with _open_ledger(run, plan) as open_ledger:
         run.write(config, dataset.spec, len(dataset))
-        model = build_model(config, dataset.spec, plan)
         manager = _checkpoint_manager(run, model)
-        _restore(model, manager, open_ledger)
+        _restore(model, manager, plan, open_ledger, say)
         _fit(model, dataset, plan, run, manager, open_ledger)
     return export_run(run, model, plan, dataset.spec, config, say)
 
@@ -60,7 +60,7 @@ def export_checkpoint(config, say=print):
     """Exports the generator of a run's last checkpoint again; returns the model card."""
     run = RunDir(config.model_dir)
     config, spec, num_records = run.read()
-    plan = make_plan(config, num_records)
+    plan = _plan_of(run, config, num_records)
     model = build_model(config, spec, plan)
     manager = _checkpoint_manager(run, model)
     if manager.latest_checkpoint is None:
@@ -146,6 +146,23 @@ def _summary(run, card):
     yield f"Samples     {run.export / 'samples.png'}"
 
 
+def _plan_of(run, config, num_records):
+    """The plan of a run: a started one's own, as its ledger has it, if the flags still mean it.
+
+    A calibrated noise multiplier may come out a digit different after an upgrade of a library.
+    """
+    plan = make_plan(config, num_records)
+    if not plan.private or not run.ledger.exists():
+        return plan
+    recorded = ledger.read_plan(run.ledger)
+    calibrated = {"noise_multiplier": recorded.noise_multiplier, "steps": recorded.steps}
+    near = all(abs(value / getattr(plan, name) - 1) < 1e-3 for name, value in calibrated.items())
+    meets = plan.target_epsilon is None or (recorded.epsilon(recorded.steps) <= plan.target_epsilon)
+    if near and meets and dataclasses.replace(plan, **calibrated) == recorded:
+        return recorded
+    return plan  # which the ledger then refuses, naming what differs
+
+
 def _check_size(config, num_records):
     if config.dataset_size is not None and config.dataset_size != num_records:
         raise checks.UsageError(
@@ -185,14 +202,24 @@ class _OptimizerVariables(tf.Module):
         self.slots = [variable.value for variable in optimizer.variables]
 
 
-def _restore(model, manager, open_ledger):
+def _restore(model, manager, plan, open_ledger, say):
     """Loads the last checkpoint if there is one, and holds it against the ledger."""
     if manager.latest_checkpoint is not None:
         manager.checkpoint.restore(manager.latest_checkpoint).assert_consumed()
-    taken = int(model.noisy_steps.numpy())
-    if open_ledger is not None and taken > open_ledger.total_steps:
+        model.optimizer.learning_rate = model.config.learning_rate  # restored with the rest
+    if open_ledger is None:
+        return
+    taken, covered = int(model.noisy_steps.numpy()), open_ledger.total_steps
+    if taken < covered:
+        say(f"{covered - taken} steps after the last checkpoint were lost; they stay spent.")
+    if manager.latest_checkpoint is None and covered >= plan.steps:
         raise checks.UsageError(
-            f"the ledger covers {open_ledger.total_steps} steps, but the checkpoint has taken {taken}: "
+            f"all {covered} steps of the run are spent, but it was stopped before its first "
+            "checkpoint: there is no generator to export. Use a new --model_dir."
+        )
+    if taken > covered:
+        raise checks.UsageError(
+            f"the ledger covers {covered} steps, but the checkpoint has taken {taken}: "
             "entries are missing from it. Restore it from a backup, or use a new --model_dir."
         )
 
@@ -204,17 +231,14 @@ def _fit(model, dataset, plan, run, manager, open_ledger):
     if left <= 0:
         return
     checkpoints = callbacks.Checkpoints(manager, model.config.checkpoint_secs)
-    around = (
-        []
-        if open_ledger is None
-        else [callbacks.LedgerWriter(open_ledger, plan, _STEPS_PER_EXECUTION)]
-    )
-    around += [
+    around = [
+        checkpoints,  # before the callbacks that may fail on a full disk
         callbacks.Progress(plan),
         callbacks.Scalars(plan, run.logs),
         callbacks.SampleGrids(run.samples, run.logs, model.config.sample_secs, model.num_classes),
-        checkpoints,
     ]
+    if open_ledger is not None:
+        around.insert(0, callbacks.LedgerWriter(open_ledger, plan, _STEPS_PER_EXECUTION))
     model.steps_per_execution = _STEPS_PER_EXECUTION
     try:
         model.fit(
@@ -225,5 +249,6 @@ def _fit(model, dataset, plan, run, manager, open_ledger):
             callbacks=around,
         )
     except KeyboardInterrupt:
-        checkpoints.save()
+        if checkpoints.model is not None:  # None: interrupted before fit had begun
+            checkpoints.save()
         raise

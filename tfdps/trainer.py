@@ -6,7 +6,7 @@ Source: Cao et al., NeurIPS 2021, arXiv 2111.01177, algorithm 1.
 import keras
 import tensorflow as tf
 
-from tfdps import sinkhorn
+from tfdps import checks, sinkhorn
 
 _UNLIMITED = tf.int64.max
 
@@ -40,8 +40,8 @@ class DPSinkhorn(keras.Model):
         self.authorized_steps = tf.Variable(
             0 if mechanism.private else _UNLIMITED, dtype=tf.int64, trainable=False
         )
-        # The transport and the weights' update are compiled; the noise between them must come from
-        # TensorFlow's own generator, and convolutions are faster outside XLA on a CPU.
+        # Not the whole step: XLA drops the assertion that the ledger covers it, and convolutions
+        # are faster outside XLA on a CPU.
         self._image_gradients = tf.function(self._image_gradients, jit_compile=True)
         self._update_weights = tf.function(self._update_weights, jit_compile=True)
         self.compile(optimizer=mechanism.optimizer, jit_compile=False)
@@ -61,6 +61,8 @@ class DPSinkhorn(keras.Model):
 
     def train_step(self, data):
         """One step on one padded Poisson draw; returns its number, and the loss if not private."""
+        if self.jit_compile:
+            raise checks.UsageError("jit_compile must be off: XLA would drop the ledger's check.")
         private_images, private_labels, weights = self._covered(data)
         z, labels = self._latents()
         with tf.GradientTape() as tape:

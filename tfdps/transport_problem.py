@@ -98,7 +98,9 @@ def cooling_schedule(settings, clouds, cost):
     final = settings.final_temperature(dtype)
     if settings.schedule == "converged":
         factor = costs.scalar(_ANNEALING_FACTOR, dtype)
-        start = tf.maximum(tf.reduce_max(cost), final)
+        (_, a), (_, b) = clouds
+        counted = tf.logical_and(a.values[:, None] > 0, b.values[None, :] > 0)
+        start = tf.maximum(tf.reduce_max(tf.where(counted, cost, 0)), final)
         last = tf.cast(tf.math.ceil(tf.math.log(start / final) / tf.math.log(factor)), tf.int32)
         return Cooling(lambda step: tf.maximum(start / factor ** tf.cast(step, dtype), final), last)
     exponent = costs.scalar(settings.exponent, dtype)

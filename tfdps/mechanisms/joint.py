@@ -26,8 +26,8 @@ class JointMechanism:
       May be released: the return value of `release`, and everything computed from it and from
         public values alone (the generator's weights, its images).
       What breaks it: a shape that follows the number of records drawn; skipping empty draws; using
-        the gradient, its norm or the loss anywhere else; noise that somebody can reproduce, so a
-        global TensorFlow seed is refused.
+        the gradient, its norm or the loss anywhere else; noise that somebody can reproduce (its
+        generator is keyed by the operating system, and its state is never saved).
 
     Args:
       clip_norm: C > 0, in units of cost per pixel unit.
@@ -35,7 +35,7 @@ class JointMechanism:
       **adam_settings: for `optimizer`, the Adam that applies the released gradient.
 
     Raises:
-      UsageError: on a setting out of range, or when a global TensorFlow seed is set.
+      UsageError: on a setting out of range.
     """
 
     name = "joint"
@@ -44,7 +44,6 @@ class JointMechanism:
     def __init__(self, *, clip_norm, noise_multiplier, **adam_settings):
         self.clip_norm = checks.positive("clip_norm", clip_norm)
         self.noise_multiplier = checks.positive("noise_multiplier", noise_multiplier)
-        _refuse_seeded_noise()
         self.optimizer = tf_privacy.gaussian_adam(
             clip_norm=clip_norm, noise_stddev=self.noise_stddev, **adam_settings
         )
@@ -65,10 +64,7 @@ class JointMechanism:
         Args:
           gradient: dL/dX, float32, in a shape that does not depend on private data.
 
-        Raises:
-          UsageError: when a global TensorFlow seed makes the noise reproducible.
         """
-        _refuse_seeded_noise()
         return tf_privacy.clip_and_noise(self.optimizer, finite_or_zero(gradient))
 
     def limit_public(self, gradient):
@@ -83,11 +79,3 @@ def finite_or_zero(gradient):
     """
     norm = tf.norm(gradient)
     return tf.where(tf.math.is_finite(norm), gradient, tf.zeros_like(gradient))
-
-
-def _refuse_seeded_noise():
-    if tf.compat.v1.get_seed(None) != (None, None):
-        raise checks.UsageError(
-            "the privacy noise must not be reproducible, but a global TensorFlow seed is set. "
-            "Remove tf.random.set_seed / keras.utils.set_random_seed before private training."
-        )

@@ -4,21 +4,46 @@ tensorflow-privacy 0.9.0 was written for Keras 2. Two of its private names are u
 `_compute_gradients` and `_name`; a numeric contract test holds what they do.
 """
 
+import os
 import sys
 
+import dp_accounting
 import keras
+import numpy as np
 import tensorflow as tf
 
 sys.skip_tf_privacy_import = True  # skips its estimator modules, which Keras 3 cannot load
+from tensorflow_privacy.privacy.dp_query import gaussian_query  # noqa: E402
 from tensorflow_privacy.privacy.optimizers import dp_optimizer_keras  # noqa: E402
 
-_DPAdam = dp_optimizer_keras.make_gaussian_query_optimizer_class(
-    dp_optimizer_keras.make_keras_generic_optimizer_class(keras.optimizers.Adam)
-)
+_DPAdam = dp_optimizer_keras.make_keras_generic_optimizer_class(keras.optimizers.Adam)
+
+
+class _FreshGaussianSumQuery(gaussian_query.GaussianSumQuery):
+    """tensorflow-privacy's Gaussian sum query with noise that nobody can reproduce.
+
+    Its own noise comes from TensorFlow's global generator, which `tf.random.set_seed` makes
+    repeatable, which XLA replaces by one that starts alike in every process, and whose unseeded
+    state is 32 bits. Here it comes from a Philox generator of its own, whose whole state, key and
+    counter, is 192 bits from the operating system.
+    """
+
+    def __init__(self, l2_norm_clip, stddev):
+        super().__init__(l2_norm_clip, stddev)
+        state = np.frombuffer(os.urandom(24), np.int64)
+        self._generator = tf.random.Generator.from_state(state, alg="philox")
+
+    def get_noised_result(self, sample_state, global_state):
+        def add_noise(total):
+            noise = self._generator.normal(tf.shape(total), dtype=total.dtype)
+            return total + tf.cast(global_state.stddev, total.dtype) * noise
+
+        event = dp_accounting.GaussianDpEvent(global_state.stddev / global_state.l2_norm_clip)
+        return tf.nest.map_structure(add_noise, sample_state), global_state, event
 
 
 def gaussian_adam(*, clip_norm, noise_stddev, **adam_settings):
-    """Returns a Keras Adam whose `clip_and_noise` is tensorflow-privacy's Gaussian sum query.
+    """Returns tensorflow-privacy's DP optimizer on a Keras Adam, with a Gaussian sum query.
 
     Args:
       clip_norm: L2 norm that the whole gradient is clipped to, > 0.
@@ -26,8 +51,7 @@ def gaussian_adam(*, clip_norm, noise_stddev, **adam_settings):
       **adam_settings: learning_rate and so on, for `keras.optimizers.Adam`.
     """
     optimizer = _DPAdam(
-        l2_norm_clip=clip_norm,
-        noise_multiplier=noise_stddev / clip_norm,
+        dp_sum_query=_FreshGaussianSumQuery(clip_norm, noise_stddev),
         num_microbatches=1,
         **adam_settings,
     )
