@@ -3,6 +3,7 @@ import os
 
 import keras
 import numpy as np
+import onnxruntime
 import pytest
 from PIL import Image
 
@@ -100,6 +101,39 @@ class TestSample:
     def test_labels_and_seeds_outside_their_range_are_refused(self, sampler, labels, seed, message):
         with pytest.raises(UsageError, match=message):
             sampler.sample(labels, seed)
+
+
+class TestDecode:
+    def test_images_are_those_of_the_onnx_model(self, model_dir, sampler):
+        z = np.random.default_rng(0).random((502, 4), np.float32)  # more than one chunk
+        labels = np.arange(502, dtype=np.int32) % 3
+        images = sampler.decode(z, labels)
+        session = onnxruntime.InferenceSession(str(model_dir / "export" / "generator.onnx"))
+        (expected,) = session.run(None, {"z": z, "labels": labels})
+        assert images.dtype == np.float32
+        np.testing.assert_allclose(images, expected, rtol=0, atol=export.PARITY_TOLERANCE)
+
+    def test_an_image_follows_from_its_own_latent_and_label(self, sampler):
+        z = np.random.default_rng(0).random((3, 4))
+        together = sampler.decode(z, [2, 0, 1])
+        for index, label in enumerate([2, 0, 1]):
+            alone = sampler.decode(z[index : index + 1], [label])
+            np.testing.assert_allclose(alone[0], together[index], rtol=0, atol=1e-5)  # float32
+        assert np.max(np.abs(together - sampler.decode(z, [0, 0, 0]))) > 1e-3
+
+    @pytest.mark.parametrize(
+        ("z", "labels", "message"),
+        [
+            (np.zeros((2, 5)), [0, 1], r"z must be finite numbers \[2, 4\], received \[2, 5\]\."),
+            (np.zeros((1, 4)), [0, 1], r"z must be finite numbers \[2, 4\], received \[1, 4\]"),
+            (np.full((1, 4), np.nan), [0], "with NaN or infinity"),
+            (np.zeros((1, 4)), [3], r"labels must be in \[0, 3\), received 3 to 3"),
+            (np.zeros((1, 4)), [], "at least one integer"),
+        ],
+    )
+    def test_latents_and_labels_outside_their_range_are_refused(self, sampler, z, labels, message):
+        with pytest.raises(UsageError, match=message):
+            sampler.decode(z, labels)
 
 
 class TestSaveSamples:

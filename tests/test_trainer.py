@@ -43,7 +43,7 @@ def batch_of(digits, records):
 def bare_release(model, batch, z_seed=0):
     """The real step's release of the image gradient with the noise, and nothing else, taken out."""
     tf.random.set_seed(z_seed)
-    z, labels = model._latents()
+    z, labels = model.latents()
     tf.random.set_seed(None)
     images = model.generator([z, labels], training=True)
     _, gradient, _ = model._image_gradients(images, labels, *batch)
@@ -128,9 +128,9 @@ def test_fit_without_a_ledger_is_refused(digits):
 def test_the_update_is_adam_on_the_release_pulled_back_through_the_generator(digits, monkeypatch):
     """An oracle of the step: the same latents, the same release, plain TensorFlow."""
     model = model_of(digits, weight_decay=0.01, learning_rate=0.1)
-    z, labels = model._latents()
+    z, labels = model.latents()
     release = tf.random.normal([BATCH, 8, 8, 1])
-    monkeypatch.setattr(model, "_latents", lambda: (z, labels))
+    monkeypatch.setattr(model, "latents", lambda: (z, labels))
     monkeypatch.setattr(model.mechanism, "release", lambda gradient: release)
     monkeypatch.setattr(model.mechanism, "limit_public", lambda gradient: tf.zeros_like(gradient))
     model.optimizer._was_dp_gradients_called = True
@@ -152,7 +152,7 @@ def test_the_update_is_adam_on_the_release_pulled_back_through_the_generator(dig
 
 def test_the_loss_sees_pixels_from_minus_one_to_one_and_scaled_labels(digits, model):
     images, labels, weights = batch_of(digits, [4, 7, 11])
-    z, own = model._latents()
+    z, own = model.latents()
     generated = model.generator([z, own], training=True)
     loss, gradient, fresh_gradient = model._image_gradients(generated, own, images, labels, weights)
     eye = 15.0 * np.eye(10, dtype=np.float32)
@@ -174,7 +174,7 @@ def test_the_loss_sees_pixels_from_minus_one_to_one_and_scaled_labels(digits, mo
 
 
 def test_latents_are_uniform_and_fresh(model):
-    draws = np.stack([model._latents()[0].numpy() for _ in range(200)])
+    draws = np.stack([model.latents()[0].numpy() for _ in range(200)])
     assert draws.min() >= 0
     assert draws.max() < 1
     assert abs(draws.mean() - 0.5) < 5 * np.sqrt(1 / 12 / draws.size)

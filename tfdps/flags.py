@@ -1,4 +1,4 @@
-"""The command line's flags: RunConfig's fields, the mode, and what --mode=sample takes."""
+"""The command line's flags: the mode, RunConfig's fields, what sampling and evaluation take."""
 
 import dataclasses
 import pathlib
@@ -8,6 +8,7 @@ from absl import flags
 
 from tfdps import checks
 from tfdps.config import RunConfig
+from tfdps.options import EvaluationOptions
 
 MODES = ("train", "account", "sample", "export", "evaluate", "audit", "report")
 
@@ -15,7 +16,12 @@ _PACKAGE_FLAGFILES = (
     pathlib.Path(__file__).parent / "flagfiles",  # installed
     pathlib.Path(__file__).parent.parent / "launch",  # a checkout
 )
-_DEFINE = {str: flags.DEFINE_string, int: flags.DEFINE_integer, float: flags.DEFINE_float}
+_DEFINE = {
+    bool: flags.DEFINE_boolean,
+    str: flags.DEFINE_string,
+    int: flags.DEFINE_integer,
+    float: flags.DEFINE_float,
+}
 
 
 def parse(argv):
@@ -40,8 +46,23 @@ def parse(argv):
         raise checks.UsageError(
             f"unexpected argument {stray[0]!r}: every setting is a flag, --name=value."
         )
-    config = RunConfig(**{f.name: values[f.name].value for f in dataclasses.fields(RunConfig)})
-    return values, config
+    return values, _settings(RunConfig, values)
+
+
+def evaluation_options(values):
+    """Returns the EvaluationOptions of parsed flags.
+
+    Args:
+      values: the FlagValues of `parse`.
+
+    Raises:
+      UsageError: when a value lies outside what its help text allows.
+    """
+    return _settings(EvaluationOptions, values)
+
+
+def _settings(settings, values):
+    return settings(**{f.name: values[f.name].value for f in dataclasses.fields(settings)})
 
 
 def help_text():
@@ -63,8 +84,8 @@ def help_text():
 def _define(values):
     common = {"flag_values": values, "module_name": "tfdps"}
     flags.DEFINE_enum("mode", "train", MODES, "What to do. train: the whole job.", **common)
-    for field in dataclasses.fields(RunConfig):
-        text, choices = field.metadata["help"], field.metadata["choices"]
+    for field in (*dataclasses.fields(RunConfig), *dataclasses.fields(EvaluationOptions)):
+        text, choices = field.metadata["help"], field.metadata.get("choices")
         if choices:
             flags.DEFINE_enum(field.name, field.default, choices, text, **common)
         else:

@@ -8,12 +8,6 @@ import numpy as np
 
 from tfdps import checks, flags, run_dir, startup
 
-_LATER = {
-    "evaluate": "the evaluation protocol",
-    "audit": "the privacy audit",
-    "report": "the report page",
-}
-
 
 def main(argv=None):
     """Runs the command line; returns the exit status: 0; 2 usage error, 130 interrupted, 141 pipe."""
@@ -40,23 +34,57 @@ def main(argv=None):
 
 
 def _run(values, config):
-    if values.mode in _LATER:
-        raise checks.UsageError(
-            f"--mode={values.mode} is not there yet: {_LATER[values.mode]} comes with a later version."
-        )
-    {"train": _train, "export": _export, "account": _account, "sample": _sample}[values.mode](
-        values, config
-    )
+    modes = {
+        "train": _train,
+        "account": _account,
+        "sample": _sample,
+        "export": _export,
+        "evaluate": _evaluate,
+        "audit": _audit,
+        "report": _report,
+    }
+    modes[values.mode](values, config)
 
 
 def _train(values, config):
-    del values
+    options = flags.evaluation_options(values)
     run_dir.RunDir(config.model_dir).prepare()  # a wrong folder should not wait for TensorFlow
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill saves a checkpoint
     startup.load_tensorflow()
     from tfdps import train
 
     train.train(config)
+    if options.report:
+        _write_report(config, options)
+
+
+def _evaluate(values, config):
+    options = flags.evaluation_options(values)
+    startup.load_tensorflow()
+    from tfdps.evaluation import evaluate
+
+    evaluate.evaluate(config, options)
+
+
+def _audit(values, config):
+    options = flags.evaluation_options(values)
+    startup.load_tensorflow()
+    from tfdps.audit import audit
+
+    audit.audit(config, options)
+
+
+def _report(values, config):
+    options = flags.evaluation_options(values)
+    run_dir.RunDir(config.model_dir).read()
+    startup.load_tensorflow()
+    _write_report(config, options)
+
+
+def _write_report(config, options):
+    from tfdps.report import page
+
+    page.write_report(config.model_dir, public=options.report_public)
 
 
 def _export(values, config):

@@ -1,6 +1,6 @@
 """A run's folder: started, resumed or refused.
 
-run.flags  run.json  ledger.jsonl  logs/  checkpoints/  samples/  export/
+run.flags  run.json  ledger.jsonl  logs/  checkpoints/  samples/  export/  report/
 """
 
 import dataclasses
@@ -29,6 +29,7 @@ class RunDir:
         self.ledger = self.root / "ledger.jsonl"
         self.logs, self.checkpoints = self.root / "logs", self.root / "checkpoints"
         self.samples, self.export = self.root / "samples", self.root / "export"
+        self.report = self.root / "report"
 
     def prepare(self):
         """Makes the folder; raises UsageError when it cannot be one, or holds other things."""

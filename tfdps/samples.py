@@ -15,13 +15,15 @@ _GRID_COLUMNS = 10
 
 
 class Sampler:
-    """An export, loaded: `card` (the model card), `class_names`, and `sample`."""
+    """An export, loaded: `card` (the model card), `class_names`, `image_shape`, `sample`, `decode`."""
 
     def __init__(self, saved_model, card):
         self.card = card
         self.class_names = tuple(card["generator"]["class_names"])
+        self.image_shape = tuple(card["generator"]["image_shape"])
         self._model = tf.saved_model.load(saved_model)  # kept: the function alone holds no weights
         self._sample = self._model.signatures["sample"]
+        self._decode = self._model.signatures["decode"]
 
     def sample(self, labels, seed):
         """Returns uint8 images [n, H, W, C], one for each label; the same for the same seed.
@@ -36,16 +38,7 @@ class Sampler:
         Raises:
           UsageError: for labels or a seed outside these ranges.
         """
-        labels, num_classes = np.asarray(labels), len(self.class_names)
-        if labels.ndim != 1 or not labels.size or not np.issubdtype(labels.dtype, np.integer):
-            raise checks.UsageError(
-                "labels must be a list of at least one integer, received "
-                f"{labels.dtype} {list(labels.shape)}."
-            )
-        if labels.min() < 0 or labels.max() >= num_classes:
-            raise checks.UsageError(
-                f"labels must be in [0, {num_classes}), received {labels.min()} to {labels.max()}."
-            )
+        labels = self._checked(labels)
         if checks.at_least("seed", seed, 0) >= 2**31:
             raise checks.UsageError(f"seed must be < 2**31, received {seed}.")
         chunks = [
@@ -56,6 +49,46 @@ class Sampler:
             for start in range(0, len(labels), _CHUNK)
         ]
         return np.concatenate(chunks)
+
+    def decode(self, z, labels):
+        """Returns float32 images [n, H, W, C] in [-1, 1], one for each latent and label.
+
+        Args:
+          z: finite numbers [n, latent_dim]; the generator was trained on z uniform on [0, 1].
+          labels: integers [n] in [0, num_classes), n >= 1.
+
+        Raises:
+          UsageError: for latents of another shape, or labels outside their range.
+        """
+        labels, z = self._checked(labels), np.asarray(z, np.float32)
+        expected = (len(labels), self.card["generator"]["latent_dim"])
+        if z.shape != expected or not np.all(np.isfinite(z)):
+            raise checks.UsageError(
+                f"z must be finite numbers {list(expected)}, received {list(z.shape)}"
+                f"{' with NaN or infinity' if z.shape == expected else ''}."
+            )
+        chunks = [
+            self._decode(
+                z=tf.constant(z[start : start + _CHUNK]),
+                labels=tf.constant(labels[start : start + _CHUNK], tf.int32),
+            )["images"].numpy()
+            for start in range(0, len(labels), _CHUNK)
+        ]
+        return np.concatenate(chunks)
+
+    def _checked(self, labels):
+        """`labels` as an array; raises UsageError for what is no list of this export's classes."""
+        labels, num_classes = np.asarray(labels), len(self.class_names)
+        if labels.ndim != 1 or not labels.size or not np.issubdtype(labels.dtype, np.integer):
+            raise checks.UsageError(
+                "labels must be a list of at least one integer, received "
+                f"{labels.dtype} {list(labels.shape)}."
+            )
+        if labels.min() < 0 or labels.max() >= num_classes:
+            raise checks.UsageError(
+                f"labels must be in [0, {num_classes}), received {labels.min()} to {labels.max()}."
+            )
+        return labels
 
 
 def load_sampler(path):
@@ -83,7 +116,14 @@ def load_sampler(path):
             card = json.load(file)
     except (OSError, json.JSONDecodeError) as error:
         raise checks.UsageError(f"{card_path} is missing or no model card: {error}.") from error
-    return Sampler(saved_model, card)
+    try:
+        return Sampler(saved_model, card)
+    except (tf.errors.OpError, OSError, KeyError, TypeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise checks.UsageError(
+            f"the export at {path} is damaged or lacks files ({type(error).__name__}: {reason}). "
+            "--mode=export writes it again from the run's last checkpoint."
+        ) from error
 
 
 def _saved_model(root):

@@ -45,7 +45,7 @@ def train(config, say=print):
         config.dataset, data_dir=config.data_dir, label=config.label, image_size=config.image_size
     )
     _check_size(config, len(dataset))
-    plan = _plan_of(run, config, len(dataset))
+    plan = plan_of_run(run, config, len(dataset))
     say(describe(plan))
     model = build_model(config, dataset.spec, plan)  # what it refuses must not start a run
     with _open_ledger(run, plan) as open_ledger:
@@ -60,7 +60,7 @@ def export_checkpoint(config, say=print):
     """Exports the generator of a run's last checkpoint again; returns the model card."""
     run = RunDir(config.model_dir)
     config, spec, num_records = run.read()
-    plan = _plan_of(run, config, num_records)
+    plan = plan_of_run(run, config, num_records)
     model = build_model(config, spec, plan)
     manager = _checkpoint_manager(run, model)
     if manager.latest_checkpoint is None:
@@ -146,7 +146,7 @@ def _summary(run, card):
     yield f"Samples     {run.export / 'samples.png'}"
 
 
-def _plan_of(run, config, num_records):
+def plan_of_run(run, config, num_records):
     """The plan of a run: a started one's own, as its ledger has it, if the flags still mean it.
 
     A calibrated noise multiplier may come out a digit different after an upgrade of a library.

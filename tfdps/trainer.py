@@ -63,22 +63,36 @@ class DPSinkhorn(keras.Model):
         """One step on one padded Poisson draw; returns its number, and the loss if not private."""
         if self.jit_compile:
             raise checks.UsageError("jit_compile must be off: XLA would drop the ledger's check.")
-        private_images, private_labels, weights = self._covered(data)
-        z, labels = self._latents()
+        loss, _ = self.noisy_step(self._covered(data), *self.latents())
+        public = {"noisy_steps": self.noisy_steps.value()}
+        return public if self.mechanism.private else {**public, "loss": loss}
+
+    def noisy_step(self, batch, z, labels):
+        """(loss, released dL/dX [n,...]); updates the weights from latents and a covered batch."""
         with tf.GradientTape() as tape:
             images = self.generator([z, labels], training=True)
-        loss, gradient, fresh_gradient = self._image_gradients(
-            images, labels, private_images, private_labels, weights
-        )
-        released = [self.mechanism.release(gradient), self.mechanism.limit_public(fresh_gradient)]
+        loss, released, fresh_gradient = self.release(images, labels, batch)
         gradients = tape.gradient(
             images,
             self.generator.trainable_variables,
-            output_gradients=tf.concat(released, axis=0),
+            output_gradients=tf.concat([released, fresh_gradient], axis=0),
         )
         self._update_weights(gradients)
-        public = {"noisy_steps": self.noisy_steps.value()}
-        return public if self.mechanism.private else {**public, "loss": loss}
+        return loss, released
+
+    def release(self, images, labels, batch):
+        """(loss, released dL/dX [n,...], dL/dX_fresh [n',...]) of generated images on a private batch.
+
+        All that leaves the batch in a step, and what an audit of the mechanism calls. The loss is
+        private, the released gradient is not, and the fresh images' gradient holds none of it.
+
+        Args:
+          images: float32 [n + n', H, W, C] in [-1, 1], the fresh images last; public.
+          labels: int32 [n + n']; public.
+          batch: a padded draw, (images uint8, labels, weights); private.
+        """
+        loss, gradient, fresh_gradient = self._image_gradients(images, labels, *batch)
+        return loss, self.mechanism.release(gradient), self.mechanism.limit_public(fresh_gradient)
 
     def _covered(self, data):
         """`data` of a step that the ledger covers, now counted; fails before touching it if not."""
@@ -92,7 +106,7 @@ class DPSinkhorn(keras.Model):
             self.noisy_steps.assign_add(1)
             return tf.nest.map_structure(tf.identity, data)
 
-    def _latents(self):
+    def latents(self):
         """(z, labels) of the n images of the step and the n' fresh ones, which share n' labels."""
         num_images, num_fresh = self.config.batch_size, self.config.num_fresh
         z = tf.random.uniform([num_images + num_fresh, self.config.latent_dim])

@@ -1,0 +1,1 @@
+"""How good the samples are: downstream accuracy and distances between distributions."""

@@ -1,0 +1,173 @@
+"""The classic downstream protocol: three classifiers trained on generated images, tested on real.
+
+Source: Cao et al., NeurIPS 2021, arXiv 2111.01177, section 5 and its published evaluation.
+"""
+
+import dataclasses
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfdps.evaluation import progress
+
+PROTOCOL = (
+    "classic (Cao et al. 2021): trained on generated images, 90/10 split for early stopping on "
+    "accuracy, batch 512, no augmentation, tested on real images; LogReg and MLP Adam 1e-4, weight "
+    "decay 1e-6, patience 10 and 30; CNN Adam 1e-3, patience 4, at most 25 epochs (published: SGD "
+    "1e-3, patience 60, 500 epochs)"
+)
+
+_BATCH = 512
+_STEPS_PER_EXECUTION = 16
+_FEWEST_UPDATES = 20  # of an epoch: small sets are gone through several times, or patience is short
+_WEIGHT_DECAY = 1e-6
+_SMALLEST_SIDE = 18  # pixels that two poolings and three 3x3 convolutions of valid padding need
+
+
+@dataclasses.dataclass(frozen=True)
+class _Recipe:
+    learning_rate: float
+    patience: int
+    max_epochs: int
+
+
+_RECIPES = {
+    "logreg": _Recipe(1e-4, 10, 500),
+    "mlp": _Recipe(1e-4, 30, 500),
+    "cnn": _Recipe(1e-3, 4, 25),
+}
+NAMES = tuple(_RECIPES)
+
+
+def accuracy(name, train_images, train_labels, *, test, num_classes, seed=0, title=None):
+    """Returns the accuracy in [0, 1] on `test` of a classifier trained on the images given.
+
+    A tenth of the images, drawn at random (their order may follow the labels), is kept for early
+    stopping; the weights of the best epoch there are tested.
+
+    Args:
+      name: one of `NAMES`: logreg, mlp or cnn.
+      train_images: uint8 [n, H, W, C], n >= 10.
+      train_labels: integers [n] in [0, num_classes).
+      test: (images uint8 [m, H, W, C], integer labels [m]).
+      num_classes: L.
+      seed: of the initial weights, the dropout and the shuffling.
+      title: of the progress bar; default: the name.
+    """
+    recipe, images = _RECIPES[name], _enlarge if name == "cnn" else np.asarray
+    model = _NETWORKS[name](images(test[0][:1]).shape[1:], num_classes, seed)
+    model.compile(
+        keras.optimizers.Adam(recipe.learning_rate),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+        steps_per_execution=_STEPS_PER_EXECUTION,
+        jit_compile=False,  # convolutions are slower under XLA on a CPU
+    )
+    kept = _validation(len(train_labels), seed)
+    model.fit(
+        _shuffled(images(train_images[~kept]), train_labels[~kept], seed),
+        validation_data=_in_order(images(train_images[kept]), train_labels[kept]),
+        epochs=recipe.max_epochs,
+        verbose=0,
+        shuffle=False,  # the pipeline does
+        callbacks=[
+            keras.callbacks.EarlyStopping(
+                "val_accuracy", patience=recipe.patience, mode="max", restore_best_weights=True
+            ),
+            progress.Epochs(title or name, recipe.max_epochs),
+        ],
+    )
+    return float(model.evaluate(_in_order(images(test[0]), test[1]), verbose=0)[1])
+
+
+def thresholded(images):
+    """Returns the images with pixels below 0 of [-1, 1] set to -1, as the published evaluation does.
+
+    Args:
+      images: uint8 [n, H, W, C].
+    """
+    return np.where(images < 128, np.uint8(0), images)
+
+
+def _logreg(shape, num_classes, seed):
+    return _dense(shape, num_classes, (), seed)
+
+
+def _mlp(shape, num_classes, seed):
+    return _dense(shape, num_classes, (100,), seed)
+
+
+def _dense(shape, num_classes, hidden, seed):
+    layers, seeds = keras.layers, keras.random.SeedGenerator(seed)
+    decay = keras.regularizers.L2(_WEIGHT_DECAY / 2)
+
+    def dense(units, activation=None):
+        initializer = keras.initializers.GlorotUniform(seeds)
+        return layers.Dense(
+            units,
+            activation,
+            kernel_initializer=initializer,
+            kernel_regularizer=decay,
+            bias_regularizer=decay,
+        )
+
+    return keras.Sequential(
+        [keras.Input(shape), _rescaling(), layers.Flatten()]
+        + [dense(units, "relu") for units in hidden]
+        + [dense(num_classes)]
+    )
+
+
+def _cnn(shape, num_classes, seed):
+    layers, seeds = keras.layers, keras.random.SeedGenerator(seed)
+
+    def weights():
+        return {"kernel_initializer": keras.initializers.GlorotUniform(seeds)}
+
+    def pooled(filters):
+        return [
+            layers.Conv2D(filters, 3, **weights()),
+            layers.MaxPooling2D(),
+            layers.ReLU(),
+            layers.SpatialDropout2D(0.5, seed=seed),
+        ]
+
+    return keras.Sequential(
+        [keras.Input(shape), _rescaling(), *pooled(32), *pooled(64)]
+        + [layers.Conv2D(128, 3, activation="relu", **weights()), layers.Flatten()]
+        + [layers.Dense(128, "relu", **weights()), layers.Dropout(0.5, seed=seed)]
+        + [layers.Dense(num_classes, **weights())]
+    )
+
+
+_NETWORKS = {"logreg": _logreg, "mlp": _mlp, "cnn": _cnn}
+
+
+def _validation(count, seed):
+    """bool [count]: the tenth that is kept for early stopping."""
+    return np.random.default_rng(seed).permutation(count) < -(-count // 10)
+
+
+def _rescaling():
+    return keras.layers.Rescaling(1 / 127.5, offset=-1)
+
+
+def _enlarge(images):
+    """The images, or, too small for the CNN, enlarged by the smallest whole factor that will do."""
+    factor = -(-_SMALLEST_SIDE // min(images.shape[1:3]))
+    return images if factor <= 1 else images.repeat(factor, axis=1).repeat(factor, axis=2)
+
+
+def _shuffled(images, labels, seed):
+    """A tf.data pipeline of shuffled batches, which leaves TensorFlow's global seed alone."""
+    images, labels = tf.constant(images), tf.constant(labels, tf.int32)
+    passes = max(1, _FEWEST_UPDATES * _BATCH // len(labels))
+    order = tf.data.Dataset.range(len(labels)).shuffle(len(labels), seed=seed).repeat(passes)
+    return (
+        order.batch(_BATCH).map(lambda i: (tf.gather(images, i), tf.gather(labels, i))).prefetch(2)
+    )
+
+
+def _in_order(images, labels):
+    return tf.data.Dataset.from_tensor_slices((images, np.asarray(labels, np.int32))).batch(1000)

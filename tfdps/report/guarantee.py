@@ -1,0 +1,43 @@
+"""What (epsilon, delta) means for one record, in numbers that need no mathematics."""
+
+import math
+
+import numpy as np
+
+from tfdps import accounting
+
+# The deltas at which the whole privacy profile is read; more of them change the third digit.
+_DELTAS = np.geomspace(1e-9, 0.9, 90)
+
+
+def belief_at_most(epsilon, before):
+    """Returns the largest belief that a record is in, after seeing everything; delta left aside.
+
+    By Bayes' rule the odds grow by at most e^epsilon.
+
+    Args:
+      epsilon: >= 0; infinity gives 1.
+      before: the observer's belief before, in (0, 1).
+    """
+    return 1 / (1 + (1 - before) / before * math.exp(-epsilon))
+
+
+def recognised_at_most(charges, false_alarms):
+    """Returns the largest fraction of members that any test recognises, by RDP.
+
+    A run that is (epsilon, delta)-private is so for every delta at once, each with its epsilon, and
+    each bounds a test (Kairouz, Oh and Viswanath 2015, theorem 2.1): with F the fraction of false
+    alarms and R that of members recognised, R <= e^epsilon F + delta and
+    1 - F <= e^epsilon (1 - R) + delta. The smallest of all these bounds is returned.
+
+    Args:
+      charges: the ledger's charges, a list of Charge.
+      false_alarms: F, the fraction of outsiders that the test calls members, in (0, 1).
+    """
+    bounds = [1.0]
+    for delta in _DELTAS:
+        epsilon = accounting.epsilon_of(charges, delta=delta)
+        if epsilon < 700:  # beyond it e^epsilon is no float64, and bounds nothing
+            bounds.append(math.exp(epsilon) * false_alarms + delta)
+        bounds.append(1 - math.exp(-epsilon) * (1 - delta - false_alarms))
+    return float(min(bounds))

@@ -1,0 +1,201 @@
+"""The report page: one HTML file that says what a run made, and what it guarantees."""
+
+import datetime
+import hashlib
+import math
+import os
+import pathlib
+import shlex
+
+import jinja2
+
+from tfdps import checks, ledger, samples
+from tfdps.plan import make_plan
+from tfdps.report import audits, guarantee, measured, pictures, plots, utility, wording
+from tfdps.run_dir import RunDir
+
+_WIDE, _NARROW = (8.4, 3.9), (4.6, 4.2)  # inches: the plot on a desk and on a telephone
+_BELIEFS = (0.01, 0.1, 0.5)
+_FALSE_ALARMS = (0.001, 0.01, 0.1)
+
+
+def write_report(model_dir, *, public=False, say=print):
+    """Writes report/index.html of the run at `model_dir`, whole or not at all; returns its path.
+
+    The page needs nothing but itself: pictures and style are inside, nothing is loaded.
+
+    Guarantee: with `public` the page holds the export, the ledger's charges and public settings,
+    so what epsilon covers, and figures from the literature. Without it, also what evaluation and
+    audit computed from private records, tagged nonprivate/, and this machine's paths.
+
+    Args:
+      model_dir: a run that has an export.
+      public: make the page for sending on.
+      say: called with each line for the user.
+
+    Returns:
+      pathlib.Path of the page.
+
+    Raises:
+      UsageError: no run, no export, a ledger, evaluation.json or audit.json that is damaged or
+        does not fit; `public` for a run without a guarantee or whose audit found a violation.
+    """
+    run = RunDir(model_dir)
+    config, spec, num_records = run.read()
+    sampler = samples.load_sampler(run.root)
+    plan = ledger.read_plan(run.ledger) if config.private else make_plan(config, num_records)
+    evaluation, audit = _measurements(run, sampler.card, public=public)
+    if public:
+        _refuse_false_claims(plan, audit)
+        audit = None
+    spent, privacy = _spent(run, plan, sampler.card, say)
+    page = (
+        _environment()
+        .get_template("page.html.j2")
+        .render(
+            public=public,
+            plan=plan,
+            spec=spec,
+            card=sampler.card,
+            privacy=privacy,
+            samples=pictures.sample_strips(sampler),
+            interpolations=pictures.interpolation_strips(sampler),
+            spent=spent,
+            plots=_plots(spent, plan),
+            evaluation=evaluation,
+            audit=audit,
+            published=utility.comparison(spec, config.label, privacy["epsilon"]),
+            commands={mode: measured.command(mode, run.root) for mode in ("evaluate", "audit")},
+            command=_command(config, sampler.card, public=public),
+            files=_files(run.export),
+            page_date=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        )
+    )
+    path = run.report / "index.html"
+    _write_whole(path, page)
+    say(f"Report  {path}")
+    if public:
+        say("Send this file, not its folder: evaluation and audit keep theirs there.")
+    return path
+
+
+def _spent(run, plan, card, say):
+    """(Spending or None, the dict of the ledger's figures that the page shows)."""
+    if not plan.private:
+        return None, {"epsilon": math.inf, "steps": 0}
+    charges, exported = run.charges(plan), card["privacy"]["steps"]
+    total = sum(charge.steps for charge in charges)
+    if exported > total:
+        raise checks.UsageError(
+            f"the export was made after {exported} noisy steps, but the ledger {run.ledger} covers "
+            f"{total}: entries are missing from it. Restore it from a backup."
+        )
+    if not total:
+        raise checks.UsageError(f"the ledger {run.ledger} has no steps. Train first.")
+    say("Epsilon over steps: 12 points by PLD take a second or more each.")
+    spent = plots.spending(charges, plan.delta)
+    epsilon = spent.at_end[plan.accountant]
+    return spent, {
+        "epsilon": epsilon,
+        "by": spent.at_end,
+        "steps": total,
+        "exported_steps": exported,
+        "beliefs": [(before, guarantee.belief_at_most(epsilon, before)) for before in _BELIEFS],
+        "recognised": [(f, guarantee.recognised_at_most(charges, f)) for f in _FALSE_ALARMS],
+    }
+
+
+def _measurements(run, card, *, public):
+    """(the utility section or None, the audit section or None); a public page has no utility."""
+    found = []
+    for name, mode, view in (
+        ("evaluation.json", "evaluate", utility.measured),
+        ("audit.json", "audit", audits.measured),
+    ):
+        path, made_by = run.report / name, measured.command(mode, run.root)
+        content = None if public and mode == "evaluate" else measured.read(path, made_by)
+        if content is not None:
+            with measured.refusing_damage(path, made_by):
+                content = view(content)
+            content["outdated"] = measured.is_older(content["created"], card["created"])
+        found.append(content)
+    return found
+
+
+def _refuse_false_claims(plan, audit):
+    if not plan.private:
+        raise checks.UsageError(
+            "public must be False for a run without a mechanism: no guarantee covers its images, so "
+            "there is nothing to send on. Train with --mechanism=joint, or leave public out."
+        )
+    if audit is not None and audit["violated"]:
+        raise checks.UsageError(
+            "public must be False for this run: its audit found a violation, so the page would claim "
+            "what does not hold. The full page (without public) has the audit's findings."
+        )
+
+
+def _plots(spent, plan):
+    """{"wide": svg, "narrow": svg}, or None without a mechanism."""
+    if spent is None:
+        return None
+    return {
+        name: plots.epsilon_svg(
+            spent, target=plan.target_epsilon, width=width, height=height, prefix=name
+        )
+        for name, (width, height) in (("wide", _WIDE), ("narrow", _NARROW))
+    }
+
+
+def _command(config, card, *, public):
+    """The command that made the run; the public one as the model card has it, without paths."""
+    flags = card["training"]["flags"] if public else config.to_flags().splitlines()
+    parts = ["python -m tfdps.launch", *(shlex.quote(flag) for flag in flags)]
+    return " \\\n    ".join(parts)
+
+
+def _files(export):
+    """[(path within the export, size in bytes, sha256)] of every file, in order."""
+    return [
+        (
+            path.relative_to(export).as_posix(),
+            path.stat().st_size,
+            hashlib.sha256(path.read_bytes()).hexdigest(),
+        )
+        for path in sorted(export.rglob("*"))
+        if path.is_file()
+    ]
+
+
+def _environment():
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(pathlib.Path(__file__).parent),
+        autoescape=True,  # class names, paths and texts of JSON files may hold < & "
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    for name in (
+        "upper_bound",
+        "figure",
+        "percent",
+        "percent_at_most",
+        "count",
+        "size",
+        "factor",
+        "plain",
+        "one_in",
+        "day",
+    ):
+        environment.filters[name] = getattr(wording, name)
+    return environment
+
+
+def _write_whole(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
