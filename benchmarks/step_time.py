@@ -35,7 +35,7 @@ def main():
     step = tf.function(model.train_step)
     for _ in range(WARM_UP):
         step(next(draws))
-    batch, (z, labels) = next(draws), model._latents()
+    batch, (z, labels) = next(draws), model.latents()
     num_images = config.batch_size
 
     @tf.function

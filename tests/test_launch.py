@@ -120,9 +120,13 @@ class TestBadInput:
         assert "ledger.jsonl is damaged at line" in fails(capsys, *flags)
         assert "ledger.jsonl is damaged at line" in fails(capsys, "--mode=export", *flags)
 
+    @pytest.mark.parametrize("mode", ["evaluate", "audit", "report", "sample", "export"])
+    def test_a_mode_that_needs_a_run_without_one(self, capsys, mode):
+        assert "model_dir is missing" in fails(capsys, f"--mode={mode}", "--out=grid.png")
+
     @pytest.mark.parametrize("mode", ["evaluate", "audit", "report"])
-    def test_a_mode_that_comes_later(self, capsys, mode):
-        assert f"--mode={mode} is not there yet" in fails(capsys, f"--mode={mode}")
+    def test_a_mode_that_needs_a_run_in_an_empty_folder(self, capsys, mode, tmp_path):
+        assert str(tmp_path) in fails(capsys, f"--mode={mode}", f"--model_dir={tmp_path}")
 
     @pytest.mark.parametrize(
         ("arguments", "message"),

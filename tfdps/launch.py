@@ -54,8 +54,7 @@ def _train(values, config):
     from tfdps import train
 
     train.train(config)
-    if options.report:
-        _write_report(config, options)
+    _refresh_report(config, options)
 
 
 def _evaluate(values, config):
@@ -64,6 +63,7 @@ def _evaluate(values, config):
     from tfdps.evaluation import evaluate
 
     evaluate.evaluate(config, options)
+    _refresh_report(config, options)
 
 
 def _audit(values, config):
@@ -72,16 +72,22 @@ def _audit(values, config):
     from tfdps.audit import audit
 
     audit.audit(config, options)
+    _refresh_report(config, options)
 
 
 def _report(values, config):
     options = flags.evaluation_options(values)
     run_dir.RunDir(config.model_dir).read()
     startup.load_tensorflow()
-    _write_report(config, options)
+    from tfdps.report import page
+
+    page.write_report(config.model_dir, public=options.report_public)
 
 
-def _write_report(config, options):
+def _refresh_report(config, options):
+    """Draws the page anew where there is a run with its results beside it, unless --noreport."""
+    if not options.report or options.report_dir or not run_dir.RunDir(config.model_dir).started:
+        return
     from tfdps.report import page
 
     page.write_report(config.model_dir, public=options.report_public)

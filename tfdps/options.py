@@ -61,7 +61,7 @@ class EvaluationOptions:
     report_dir: typing.Optional[str] = _field(
         None, "Where evaluation.json and audit.json go; default: model_dir/report."
     )
-    report: bool = _field(True, "--mode=train: draw the report page at the end of the run.")
+    report: bool = _field(True, "Draw the report page at the end of train, evaluate and audit.")
     report_public: bool = _field(
         False, "--mode=report: leave out what was computed from private records, to send it on."
     )
