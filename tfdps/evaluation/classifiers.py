@@ -14,7 +14,7 @@ from tfdps.evaluation import progress
 PROTOCOL = (
     "classic (Cao et al. 2021): trained on generated images, 90/10 split for early stopping on "
     "accuracy, batch 512, no augmentation, tested on real images; LogReg and MLP Adam 1e-4, weight "
-    "decay 1e-6, patience 10 and 30; CNN Adam 1e-3, patience 4, at most 25 epochs (published: SGD "
+    "decay 1e-6, patience 10 and 30; CNN Adam 1e-3, patience 4, at most 15 epochs (published: SGD "
     "1e-3, patience 60, 500 epochs)"
 )
 
@@ -35,7 +35,7 @@ class _Recipe:
 _RECIPES = {
     "logreg": _Recipe(1e-4, 10, 500),
     "mlp": _Recipe(1e-4, 30, 500),
-    "cnn": _Recipe(1e-3, 4, 25),
+    "cnn": _Recipe(1e-3, 4, 15),
 }
 NAMES = tuple(_RECIPES)
 
