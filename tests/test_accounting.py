@@ -77,7 +77,7 @@ def test_calibrated_noise_meets_the_target_and_hardly_less_noise_does_not(
     assert accounting.epsilon(noise_multiplier=0.998 * sigma, **settings) > target
 
 
-@pytest.mark.parametrize("accountant", accounting.ACCOUNTANTS)
+@pytest.mark.parametrize("accountant", ["rdp", pytest.param("pld", marks=pytest.mark.slow)])
 def test_the_steps_found_meet_the_target_and_more_do_not(accountant):
     settings = {
         "noise_multiplier": 1.0,

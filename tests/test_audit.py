@@ -42,6 +42,7 @@ def test_parts_that_need_a_run_refuse_an_export_alone(digits_run, tmp_path):
         audit.audit(small_config(digits_run[0] / "export"), settings)
 
 
+@pytest.mark.slow
 def test_a_run_without_a_mechanism_has_no_claim_to_audit(tmp_path):
     run = tmp_path / "run"
     train.train(small_config(run, mechanism="none", num_steps=1), say=lambda line: None)

@@ -356,6 +356,7 @@ def test_the_digest_is_that_of_the_file(tmp_path):
         (graph_of_2015(output="pool_4"), "must be a graph from Mul:0 .* to pool_3:0"),
         (graph_of_2015(width=64), r"pool_3:0 \[n, 1, 1, 2048\]: pool_3:0 is \(None, 1, 1, 64\)"),
     ],
+    ids=["damaged", "empty", "no pool_3", "too narrow"],
 )
 def test_another_graph_is_refused(tmp_path, content, message):
     path = tmp_path / "graph.pb"

@@ -75,6 +75,7 @@ def test_noise_for_sensitivity_c_instead_of_2c_is_caught(digits, monkeypatch):
     assert any("random directions" in name for name in failed(result))
 
 
+@pytest.mark.slow
 def test_noise_on_half_the_pixels_is_caught(digits, monkeypatch):
     honest = tf_privacy._FreshGaussianSumQuery.get_noised_result
 
@@ -101,6 +102,7 @@ def test_a_shape_that_follows_the_draw_is_caught(digits):
     assert result["lower_bound"]["epsilon"] == np.inf
 
 
+@pytest.mark.slow
 def test_missing_noise_on_an_empty_draw_is_caught(digits):
     def skip(gradient, release, batch):
         return tf.where(tf.reduce_sum(batch[2]) > 0, release(gradient), tf.zeros_like(gradient))
@@ -111,6 +113,7 @@ def test_missing_noise_on_an_empty_draw_is_caught(digits):
     assert empty["mu_lower_bound"] > 1.5 * result["claim"]["mu"]
 
 
+@pytest.mark.slow
 def test_a_missing_clip_is_caught(digits):
     def unclipped(gradient, release, batch):
         return gradient + release(tf.zeros_like(gradient))
@@ -120,6 +123,7 @@ def test_a_missing_clip_is_caught(digits):
     assert result["lower_bound"]["mu"] > result["claim"]["mu"]
 
 
+@pytest.mark.slow
 def test_noise_that_a_seed_repeats_is_caught(digits):
     def seeded(model):
         noise = tf.random.Generator.from_seed(1, alg="philox")
@@ -134,6 +138,7 @@ def test_noise_that_a_seed_repeats_is_caught(digits):
     assert failed(result) == ["noise does not repeat under a seed"]
 
 
+@pytest.mark.slow
 def test_one_noise_for_all_pixels_is_caught(digits):
     def shared(gradient, release, batch):
         noise = release(tf.zeros_like(gradient))
