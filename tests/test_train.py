@@ -199,7 +199,8 @@ def test_an_interrupted_run_saves_and_goes_on_where_it_was(tmp_path, monkeypatch
     card = train.train(config, say=said.append)
     assert card["privacy"]["steps"] == 60
     assert card["training"]["generator_updates"] == 60 - (covered - 40)
-    assert float(rates[0].optimizer.learning_rate) == pytest.approx(5e-3)  # the new flag's, not the checkpoint's
+    # The new flag's, not the checkpoint's.
+    assert float(rates[0].optimizer.learning_rate) == pytest.approx(5e-3)
     if covered > 40:
         assert any(f"{covered - 40} steps" in line and "stay spent" in line for line in said)
 

@@ -22,7 +22,7 @@ def main(argv=None):
         print(f"tfdps: error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("tfdps: interrupted. Start the same command again: training resumes where it was.", file=sys.stderr)
+        print("tfdps: interrupted. The same command again resumes a training.", file=sys.stderr)
         return 130
     except BrokenPipeError:  # whoever read the output, `| head` say, has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
