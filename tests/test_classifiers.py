@@ -110,6 +110,12 @@ def test_the_seed_decides_the_initial_weights():
     assert np.abs(first - other).max() > 0.01
 
 
+def test_the_cnn_s_learning_rate_falls_to_zero_and_the_others_stay():
+    rate = classifiers._learning_rate(classifiers._RECIPES["cnn"], 100)
+    assert [float(rate(step)) for step in (0, 900, 1800)] == pytest.approx([2e-3, 1e-3, 0])
+    assert classifiers._learning_rate(classifiers._RECIPES["logreg"], 100) == 1e-4
+
+
 def test_resnet_flips_colour_images_only():
     def layers(channels):
         return [type(layer).__name__ for layer in resnet._network((32, 32, channels), 10, 0).layers]

@@ -92,7 +92,7 @@ def _spent(run, plan, card, say):
         )
     if not total:
         raise checks.UsageError(f"the ledger {run.ledger} has no steps. Train first.")
-    say("Epsilon over steps: 12 points by PLD take a second or more each.")
+    say("Drawing the report; a point of epsilon by PLD takes a second or more.")
     spent = plots.spending(charges, plan.delta)
     epsilon = spent.at_end[plan.accountant]
     return spent, {

@@ -12,7 +12,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from tfdps import accounting
 
-_PLD_POINTS = 12  # a point takes about a second
+_PLD_POINTS = 8  # a point takes about a second
 _RDP_POINTS = 200
 # Colours that nobody would choose, each replaced by a variable of the page's style sheet.
 _INK, _MUTED, _LINE, _RDP, _PLD = "#010101", "#010102", "#010103", "#010104", "#010105"
