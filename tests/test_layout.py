@@ -10,7 +10,7 @@ from conftest import ROOT
 
 # A module imports only from rows above its own (and the adapter within mechanisms).
 ROWS = [
-    ["checks"],
+    ["checks", "files"],
     ["config", "options", "startup", "nonprivate"],
     [
         "sampling",

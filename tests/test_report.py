@@ -20,7 +20,7 @@ import scipy.stats
 from PIL import Image
 
 from conftest import SHARED
-from tfdps import accounting, checks, export, flags, generators, grids, ledger, plan, samples
+from tfdps import accounting, checks, export, files, flags, generators, grids, ledger, plan, samples
 from tfdps.config import RunConfig
 from tfdps.data import DatasetSpec
 from tfdps.report import guarantee, page, plots, published, utility, wording
@@ -285,7 +285,7 @@ class TestPage:
 
     def test_a_failed_write_leaves_the_former_page(self, run, monkeypatch):
         before = written(run)
-        monkeypatch.setattr(page.os, "replace", lambda *paths: 1 / 0)
+        monkeypatch.setattr(files.os, "replace", lambda *paths: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             written(run, audit=AUDIT)
         (run.report / "audit.json").unlink()

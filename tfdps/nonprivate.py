@@ -3,9 +3,9 @@
 import datetime
 import json
 import math
-import os
 
 import tfdps
+from tfdps import files
 
 MARK = (
     "nonprivate/: computed from private records without noise. Not covered by epsilon: keep it "
@@ -29,10 +29,7 @@ def write_results(path, results):
         "tfdps_version": tfdps.__version__,
         **_strict(results),
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(marked, indent=2, allow_nan=False) + "\n")
-    os.replace(temporary, path)
+    files.write_whole(path, json.dumps(marked, indent=2, allow_nan=False) + "\n")
     return marked
 
 

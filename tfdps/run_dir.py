@@ -5,10 +5,9 @@ run.flags  run.json  ledger.jsonl  logs/  checkpoints/  samples/  export/  repor
 
 import dataclasses
 import json
-import os
 import pathlib
 
-from tfdps import checks, config, ledger
+from tfdps import checks, config, files, ledger
 from tfdps.data import DatasetSpec
 
 
@@ -111,15 +110,9 @@ class RunDir:
             "config": dataclasses.asdict(run_config),
             "dataset": {**dataclasses.asdict(spec), "num_records": num_records},
         }
-        _write_whole(self.flags, run_config.to_flags())
-        _write_whole(self.json, json.dumps(run, indent=2) + "\n")
+        files.write_whole(self.flags, run_config.to_flags())
+        files.write_whole(self.json, json.dumps(run, indent=2) + "\n")
 
     def charges(self, plan):
         """Returns what the ledger says was executed, a list of Charge; [] without a mechanism."""
         return ledger.read_charges(self.ledger) if plan.private else []
-
-
-def _write_whole(path, text):
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text)
-    os.replace(temporary, path)

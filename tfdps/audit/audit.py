@@ -34,13 +34,13 @@ def audit(config, options, say=print):
     """
     if not config.model_dir:
         raise checks.UsageError("model_dir is missing: give the --model_dir of a run.")
-    results, start = {}, time.monotonic()
-    subject_needed = {"membership", "memorisation", "canaries"} & set(options.parts)
+    results, start, parts = {}, time.monotonic(), set(options.parts)
     tested = subject.open_subject(config, options)
-    if {"mechanism", "canaries"} & set(options.parts):
+    if parts & {"mechanism", "canaries"}:
         build, plan = _run_of(config)
-    training = tested.training() if subject_needed else None
-    if {"membership", "memorisation"} & set(options.parts):
+    if parts - {"mechanism"}:
+        training = tested.training()
+    if parts & {"membership", "memorisation"}:
         black_box = _BlackBox(tested, training, options, say)
     for part in options.parts:
         say(f"Auditing: {part}.")

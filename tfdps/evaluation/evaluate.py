@@ -51,7 +51,7 @@ def evaluate(config, options, say=print):
         "quick": options.eval_quick,
         "test_set": {
             "name": heldout.spec.name,
-            "split": options.eval_split or "test",
+            "split": tested.heldout_source[1],
             "num_records": len(heldout),
         },
         "privacy": {
@@ -156,10 +156,8 @@ class _Distances:
 
 
 def _feature_spaces(training, options, say):
-    spaces = [feature_cnn.load(training, options.cache_dir, say=say)]
-    if options.inception_weights:
-        spaces.append(inception.load(options.inception_weights))
-    return spaces
+    named = [inception.load(options.inception_weights)] if options.inception_weights else []
+    return [feature_cnn.load(training, options.cache_dir, say=say), *named]
 
 
 def _summary(runs):

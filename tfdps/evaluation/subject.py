@@ -26,6 +26,13 @@ class Subject:
         """The number of classes of the generator."""
         return len(self.sampler.class_names)
 
+    @property
+    def heldout_source(self):
+        """(data set, split) of the held-out images; a folder's only split is train."""
+        name = self._options.eval_dataset or self._data["name"]
+        default = "train" if name.startswith("folder:") else "test"
+        return name, self._options.eval_split or default
+
     def training(self):
         """Returns the Dataset that the generator was trained on; private."""
         dataset = data.load(**self._data)
@@ -47,14 +54,12 @@ class Subject:
         Raises:
           UsageError: there are none or too few, or they have other classes or another shape.
         """
-        options = self._options
-        name = options.eval_dataset or self._data["name"]
-        if name.startswith("folder:") and not options.eval_dataset:
+        name, split = self.heldout_source
+        if name.startswith("folder:") and not self._options.eval_dataset:
             raise checks.UsageError(
                 f"{name} has no test split: give held-out images with --eval_dataset=folder:PATH, "
                 "a folder with the same sub-folders."
             )
-        split = options.eval_split or ("train" if name.startswith("folder:") else "test")
         if (name, split) == (self._data["name"], "train"):
             raise checks.UsageError(
                 f"eval_split must be images that were not trained on, received {split!r} of {name}."

@@ -3,13 +3,12 @@
 import datetime
 import hashlib
 import math
-import os
 import pathlib
 import shlex
 
 import jinja2
 
-from tfdps import checks, ledger, samples
+from tfdps import checks, files, ledger, samples
 from tfdps.plan import make_plan
 from tfdps.report import audits, guarantee, measured, pictures, plots, utility, wording
 from tfdps.run_dir import RunDir
@@ -72,7 +71,7 @@ def write_report(model_dir, *, public=False, say=print):
         )
     )
     path = run.report / "index.html"
-    _write_whole(path, page)
+    files.write_whole(path, page)
     say(f"Report  {path}")
     if public:
         say("Send this file, not its folder: evaluation and audit keep theirs there.")
@@ -125,13 +124,13 @@ def _measurements(run, card, *, public):
 def _refuse_false_claims(plan, audit):
     if not plan.private:
         raise checks.UsageError(
-            "public must be False for a run without a mechanism: no guarantee covers its images, so "
-            "there is nothing to send on. Train with --mechanism=joint, or leave public out."
+            "report_public must be off for a run without a mechanism: no guarantee covers its "
+            "images, so there is nothing to send on. Train with --mechanism=joint, or leave it out."
         )
     if audit is not None and audit["violated"]:
         raise checks.UsageError(
-            "public must be False for this run: its audit found a violation, so the page would claim "
-            "what does not hold. The full page (without public) has the audit's findings."
+            "report_public must be off for this run: its audit found a violation, so the page would "
+            "claim what does not hold. The full page has the audit's findings."
         )
 
 
@@ -189,13 +188,3 @@ def _environment():
     ):
         environment.filters[name] = getattr(wording, name)
     return environment
-
-
-def _write_whole(path, text):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -1,0 +1,19 @@
+"""Writing a text file whole or not at all."""
+
+import os
+
+
+def write_whole(path, text):
+    """Writes a text to a file that appears under its name only when all of it is on disk.
+
+    Args:
+      path: pathlib.Path; its folder is made. What was there before stays until then.
+      text: the content, UTF-8.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
