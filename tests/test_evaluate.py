@@ -1,5 +1,6 @@
 """--mode=evaluate on a real export of the digits: the file it leaves, and what it refuses."""
 
+import dataclasses
 import json
 import math
 import shutil
@@ -10,7 +11,7 @@ from PIL import Image
 
 from conftest import small_config
 from tfdps import checks, data, nonprivate, options, run_dir
-from tfdps.evaluation import evaluate, subject
+from tfdps.evaluation import classifiers, evaluate, subject
 
 
 def options_of(tmp_path, **changes):
@@ -23,7 +24,13 @@ def evaluated(digits_run, tmp_path_factory):
     cache, said = tmp_path_factory.mktemp("cache"), []
     model_dir, config, *_ = digits_run
     settings = options_of(cache, eval_samples=400, eval_quick=True, eval_repeats=2)
-    evaluate.evaluate(config, settings, say=said.append)
+    short = {
+        name: dataclasses.replace(recipe, max_epochs=15)
+        for name, recipe in classifiers._RECIPES.items()
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(classifiers, "_RECIPES", short)
+        evaluate.evaluate(config, settings, say=said.append)
     return (
         model_dir,
         json.loads((model_dir / "report" / "evaluation.json").read_text()),
