@@ -35,7 +35,7 @@ def main():
     step = tf.function(model.train_step)
     for _ in range(WARM_UP):
         step(next(draws))
-    batch, (z, labels) = next(draws), model.latents()
+    batch, (z, labels) = next(draws), model.learner.latents()
     num_images = config.batch_size
 
     @tf.function
@@ -49,9 +49,9 @@ def main():
     release = tf.function(model.mechanism.release)
     parts = {
         "generator, forward and back": generator,
-        "transport": lambda: model._image_gradients(images, labels, *batch),
+        "transport": lambda: model.learner.image_gradients(images, labels, *batch),
         "mechanism": lambda: release(images[:num_images]),
-        "weights' update": lambda: model._update_weights(gradients),
+        "weights' update": lambda: model.learner._update_weights(gradients),
         "next batch": lambda: next(draws),
         "whole step": lambda: step(batch),
     }

@@ -2,7 +2,9 @@
 
 import math
 
+import dp_accounting
 import pytest
+from dp_accounting import pld
 from scipy import optimize, stats
 
 from tfdps import accounting, checks
@@ -27,13 +29,36 @@ def exact_gaussian_epsilon(noise_multiplier, delta):
 
 
 @pytest.mark.parametrize(("sigma", "steps"), [(5.0, 1), (20.0, 100), (50.0, 30)])
-def test_without_subsampling_both_accountants_bound_the_exact_gaussian(sigma, steps):
+def test_without_subsampling_pld_is_the_exact_gaussian_and_rdp_bounds_it(sigma, steps):
     exact = exact_gaussian_epsilon(sigma / math.sqrt(steps), 1e-5)
     settings = {"noise_multiplier": sigma, "sampling_probability": 1, "steps": steps, "delta": 1e-5}
     by_pld = accounting.epsilon(**settings, accountant="pld")
     by_rdp = accounting.epsilon(**settings, accountant="rdp")
-    assert exact <= by_pld <= 1.01 * exact
-    assert by_pld <= by_rdp <= 1.3 * exact
+    # 1e-9: the root search of this file's oracle.
+    assert by_pld == pytest.approx(exact, rel=1e-9)
+    assert by_pld < by_rdp <= 1.3 * exact
+
+
+def test_gaussians_of_different_noise_are_one_of_the_sum_of_their_squared_mu():
+    """Against dp-accounting's own composition of the same events on its grid."""
+    kinds = [Charge(6.0, 1.0, 4), Charge(2.0, 1.0, 1), Charge(30.0, 1.0, 15)]
+    exact = accounting.epsilon_of(kinds, delta=1e-5, accountant="pld")
+    grid = pld.PLDAccountant(value_discretization_interval=1e-4)
+    for kind in kinds:
+        grid.compose(dp_accounting.GaussianDpEvent(kind.noise_multiplier), kind.steps)
+    by_grid = grid.get_epsilon(1e-5)
+    # Its every composed loss is rounded up, by an interval of 1e-4 at most.
+    assert exact <= by_grid <= exact + 20 * 1e-4
+    mu = math.sqrt(4 / 6**2 + 1 / 2**2 + 15 / 30**2)
+    assert exact == pytest.approx(exact_gaussian_epsilon(1 / mu, 1e-5), rel=1e-9)
+    assert exact < accounting.epsilon_of(kinds, delta=1e-5, accountant="rdp")
+
+
+def test_an_understated_mu_would_show():
+    """Taking one noise for all rounds, their mean, is what the sum of squares must not become."""
+    kinds = [Charge(6.0, 1.0, 1), Charge(2.0, 1.0, 1)]
+    mean = accounting.epsilon_of([Charge(4.0, 1.0, 2)], delta=1e-5, accountant="pld")
+    assert accounting.epsilon_of(kinds, delta=1e-5, accountant="pld") > 1.2 * mean
 
 
 @pytest.mark.parametrize(

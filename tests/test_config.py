@@ -124,7 +124,7 @@ def test_the_last_value_of_a_flag_wins():
     [
         (["--nun_steps=3"], "Unknown command line flag 'nun_steps'. Did you mean: num_steps ?"),
         (["--batch_size=many"], "--batch_size=many"),
-        (["--mechanism=magic"], "value should be one of <joint|none>"),
+        (["--mechanism=magic"], "value should be one of <joint|per_record|none>"),
         (["train"], "unexpected argument 'train'"),
         (["--flagfile=nowhere.flags"], "flagfile 'nowhere.flags' is neither in"),
     ],

@@ -288,7 +288,7 @@ class TestRecalibrate:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"name": "gan"}, "generator must be one of mlp, dcgan, biggan; received 'gan'"),
+        ({"name": "gan"}, "generator must be one of mlp, dcgan, biggan, mixture; received 'gan'"),
         ({"image_shape": (30, 28, 1)}, "multiples of 4.*(30, 28, 1)"),
         ({"name": "biggan", "image_shape": (28, 28, 1)}, "8, 16, 32, 64.*(28, 28, 1)"),
         ({"name": "biggan", "image_shape": (4, 4, 1)}, "8, 16, 32, 64.*(4, 4, 1)"),

@@ -68,7 +68,7 @@ def test_the_bound_at_the_default_trials_is_within_a_quarter_of_the_claim(digits
 
 
 def test_noise_for_sensitivity_c_instead_of_2c_is_caught(digits, monkeypatch):
-    monkeypatch.setattr(joint, "_SENSITIVITY_OVER_CLIP_NORM", 1.0)
+    monkeypatch.setattr(joint.JointMechanism, "sensitivity_over_clip_norm", 1.0)
     result = audit(digits)
     assert result["violation"]
     assert result["lower_bound"]["mu"] > 1.5 * result["claim"]["mu"]

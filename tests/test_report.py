@@ -1,6 +1,7 @@
 """The report page: the run's own numbers, nothing loaded, nothing private where it must not be."""
 
 import base64
+import dataclasses
 import hashlib
 import html
 import html.parser
@@ -92,8 +93,8 @@ def make_run(model_dir, mechanism="joint"):
     planned = plan.make_plan(config, NUM_RECORDS)
     if planned.private:
         opened = ledger.open_ledger(run.ledger, planned)
-        opened.append(planned.charge(30))
-        opened.append(planned.charge(10))
+        for first, count in ((0, 30), (30, 10)):
+            opened.append(*planned.charges(first, count))
         opened.close()
     keras.utils.set_random_seed(0)
     export.write_export(
@@ -102,7 +103,7 @@ def make_run(model_dir, mechanism="joint"):
         generator_name="mlp",
         spec=SPEC,
         privacy=plan.privacy_statement(
-            planned, run.charges(planned), types.SimpleNamespace(sensitivity=1.0)
+            planned, run.charges(planned), types.SimpleNamespace(sensitivity_over_clip_norm=2.0)
         ),
         training={
             "generator_updates": 40,
@@ -337,6 +338,25 @@ class TestPictures:
                 assert np.max(np.abs(strip[:, columns, 0] - image)) <= 1
         between = images_of(bare_page)[3][1][:, 120:148, 0].astype(int)
         assert np.any(between != images_of(bare_page)[3][1][:, :28, 0])
+
+
+def test_a_run_of_rounds_tells_the_noise_of_its_rounds(run):
+    planned = dataclasses.replace(
+        ledger.read_plan(run.ledger),
+        batch_size=NUM_RECORDS,
+        shares=(0.01,) * 30 + (0.07,) * 10,
+    )
+    run.ledger.unlink()
+    opened = ledger.open_ledger(run.ledger, planned)
+    for charge in planned.charges(0, 40):
+        opened.append(charge)
+    opened.close()
+    shown = text_of(written(run))
+    ends = " to ".join(wording.plain(SIGMA / math.sqrt(40 * share), 4) for share in (0.07, 0.01))
+    assert f"noise multipliers {ends}" in shown
+    assert f"adds Gaussian noise of {ends} times" in shown
+    assert "each on all records" in shown
+    assert "PLD is exact, RDP is an upper bound" in shown
 
 
 class TestEpsilonOverSteps:

@@ -43,10 +43,10 @@ def batch_of(digits, records):
 def bare_release(model, batch, z_seed=0):
     """The real step's release of the image gradient with the noise, and nothing else, taken out."""
     tf.random.set_seed(z_seed)
-    z, labels = model.latents()
+    z, labels = model.learner.latents()
     tf.random.set_seed(None)
     images = model.generator([z, labels], training=True)
-    _, gradient, _ = model._image_gradients(images, labels, *batch)
+    _, gradient, _ = model.learner.image_gradients(images, labels, *batch)
     noiseless = tf_privacy.gaussian_adam(clip_norm=model.mechanism.clip_norm, noise_stddev=0.0)
     noisy, model.mechanism.optimizer = model.mechanism.optimizer, noiseless
     try:
@@ -112,7 +112,7 @@ def test_a_step_without_authorisation_is_refused_and_changes_nothing(digits):
 
 def test_a_compiled_step_is_refused_because_xla_drops_the_ledgers_check(digits):
     model = model_of(digits)
-    model.compile(optimizer=model.optimizer, jit_compile=True)
+    model.compile(jit_compile=True)
     with pytest.raises(checks.UsageError, match="jit_compile must be off"):
         model.train_step(batch_of(digits, [1, 2]))
 
@@ -128,12 +128,12 @@ def test_fit_without_a_ledger_is_refused(digits):
 def test_the_update_is_adam_on_the_release_pulled_back_through_the_generator(digits, monkeypatch):
     """An oracle of the step: the same latents, the same release, plain TensorFlow."""
     model = model_of(digits, weight_decay=0.01, learning_rate=0.1)
-    z, labels = model.latents()
+    z, labels = model.learner.latents()
     release = tf.random.normal([BATCH, 8, 8, 1])
-    monkeypatch.setattr(model, "latents", lambda: (z, labels))
+    monkeypatch.setattr(model.learner, "latents", lambda: (z, labels))
     monkeypatch.setattr(model.mechanism, "release", lambda gradient: release)
     monkeypatch.setattr(model.mechanism, "limit_public", lambda gradient: tf.zeros_like(gradient))
-    model.optimizer._was_dp_gradients_called = True
+    model.learner.optimizer._was_dp_gradients_called = True
     variables = model.generator.trainable_variables
     with tf.GradientTape() as tape:
         images = model.generator([z, labels], training=True)
@@ -152,9 +152,9 @@ def test_the_update_is_adam_on_the_release_pulled_back_through_the_generator(dig
 
 def test_the_loss_sees_pixels_from_minus_one_to_one_and_scaled_labels(digits, model):
     images, labels, weights = batch_of(digits, [4, 7, 11])
-    z, own = model.latents()
+    z, own = model.learner.latents()
     generated = model.generator([z, own], training=True)
-    loss, gradient, fresh_gradient = model._image_gradients(generated, own, images, labels, weights)
+    loss, gradient, fresh_gradient = model.learner.image_gradients(generated, own, images, labels, weights)
     eye = 15.0 * np.eye(10, dtype=np.float32)
 
     def features(pixels, classes):
@@ -174,7 +174,7 @@ def test_the_loss_sees_pixels_from_minus_one_to_one_and_scaled_labels(digits, mo
 
 
 def test_latents_are_uniform_and_fresh(model):
-    draws = np.stack([model.latents()[0].numpy() for _ in range(200)])
+    draws = np.stack([model.learner.latents()[0].numpy() for _ in range(200)])
     assert draws.min() >= 0
     assert draws.max() < 1
     assert abs(draws.mean() - 0.5) < 5 * np.sqrt(1 / 12 / draws.size)
@@ -199,7 +199,7 @@ def test_the_average_forgets_the_first_weights_and_follows(digits):
 def test_training_without_noise_brings_the_samples_to_the_data(digits):
     model = model_of(digits, mechanism="none")
     labels = tf.range(200) % 10
-    z = tf.random.uniform([200, model.config.latent_dim])
+    z = tf.random.uniform([200, model.learner.config.latent_dim])
     real = tf.constant(digits.images[:200].reshape(200, -1) / 127.5 - 1, tf.float32)
 
     def distance():

@@ -6,7 +6,10 @@ import tensorflow as tf
 from tfdps.sampling import PoissonSampler
 
 
-def poisson_batches(dataset, sampling_probability, num_steps):
+_PREFETCHED_BYTES = 2**26  # of batches that wait; one at least
+
+
+def poisson_batches(dataset, sampling_probability, num_steps, *, truncated=True):
     """Returns a tf.data.Dataset of `num_steps` padded Poisson draws from `dataset`.
 
     Each element is (images uint8 [P,H,W,C], labels int32 [P], weights float32 [P]), P fixed; padding
@@ -17,8 +20,9 @@ def poisson_batches(dataset, sampling_probability, num_steps):
       dataset: a data.Dataset of N records.
       sampling_probability: q in (0, 1].
       num_steps: number of draws.
+      truncated: see PoissonSampler: False for a mechanism that bounds neighbouring batches only.
     """
-    sampler = PoissonSampler(len(dataset), sampling_probability)
+    sampler = PoissonSampler(len(dataset), sampling_probability, truncated=truncated)
 
     def draws():
         for _ in range(num_steps):
@@ -34,4 +38,5 @@ def poisson_batches(dataset, sampling_probability, num_steps):
         tf.TensorSpec([size], tf.int32),
         tf.TensorSpec([size], tf.float32),
     )
-    return tf.data.Dataset.from_generator(draws, output_signature=signature).prefetch(16)
+    waiting = min(16, max(1, _PREFETCHED_BYTES // (size * dataset.images[0].nbytes)))
+    return tf.data.Dataset.from_generator(draws, output_signature=signature).prefetch(waiting)

@@ -27,7 +27,8 @@ class LedgerWriter(keras.callbacks.Callback):
     """Writes the steps into the ledger, then authorises them: always before they are taken.
 
     Guarantee: `model.authorized_steps` never exceeds what `ledger.append` has put on disk, nor
-    `plan.steps`; a step that would is refused by the step itself.
+    `plan.steps`; a step that would is refused by the step itself. What is on disk are the plan's
+    own charges, in its order: step k of the ledger has the noise multiplier of step k of the plan.
 
     Args:
       ledger: the open Ledger.
@@ -52,11 +53,18 @@ class LedgerWriter(keras.callbacks.Callback):
             return
         self._adapt_block()
         block = min(max(self._block, self._stride), self._plan.steps - covered)
-        self._ledger.append(self._plan.charge(block))
+        for charge in self._plan.charges(covered, block):  # one for each noise multiplier
+            self._ledger.append(charge)
         self.model.authorize(covered + block)
 
     def _adapt_block(self):
-        """Doubles or halves the block towards `_LEDGER_SECONDS` of work."""
+        """Doubles or halves the block towards `_LEDGER_SECONDS` of work.
+
+        Not with shares: each step is a good part of the budget, and a crash would waste the rest of
+        the block.
+        """
+        if self._plan.shares is not None:
+            return
         now = time.monotonic()
         if self._block_start is not None:
             seconds = now - self._block_start
@@ -174,7 +182,8 @@ class SampleGrids(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         # The same latents all the way, so that the pictures show the training and nothing else.
-        z = tf.random.stateless_uniform([len(self._labels), self.model.config.latent_dim], (0, 0))
+        latent_dim = self.model.generator.inputs[0].shape[-1]
+        z = tf.random.stateless_uniform([len(self._labels), latent_dim], (0, 0))
         self._z, self._last = z, time.monotonic()
 
     def on_train_batch_end(self, batch, logs=None):

@@ -6,13 +6,44 @@ import typing
 
 from tfdps import checks
 
-MECHANISMS = ("joint", "none")
+MECHANISMS = ("joint", "per_record", "none")
 COSTS = ("l2", "l1+l2")
 SCHEDULES = ("converged", "reference")
 LOSSES = ("semi_debiased", "plain")
-GENERATORS = ("mlp", "dcgan", "biggan")
+GENERATORS = ("mlp", "dcgan", "biggan", "mixture")
 ACCOUNTANTS = ("rdp", "pld")
 STRATEGIES = ("one",)
+
+_GRADIENT_DEFAULTS = {
+    "batch_size": 50,
+    "clip_norm": 0.5,
+    "regularization": 5.0,
+    "generator": "mlp",
+    "latent_dim": 16,
+}
+_DEFAULTS = {
+    "joint": _GRADIENT_DEFAULTS,
+    "none": _GRADIENT_DEFAULTS,
+    "per_record": {
+        "clip_norm": 1.0,
+        "regularization": 1.0,
+        "generator": "mixture",
+        "latent_dim": 51,
+    },
+}
+# What has no meaning where no gradient trains the generator.
+_GRADIENTS_ONLY = (
+    "loss",
+    "debias_ratio",
+    "cost",
+    "cost_l1_weight",
+    "schedule",
+    "schedule_exponent",
+    "label_scale",
+    "learning_rate",
+    "weight_decay",
+    "ema_decay",
+)
 
 # What a resumed run may do with a field that differs from the run's first start.
 GUARANTEE = "guarantee"  # it enters epsilon, or says whose epsilon it is: refused
@@ -65,7 +96,8 @@ class RunConfig:
     # Privacy
     mechanism: str = _field(
         "joint",
-        "joint: the paper's, one clip over the batch's image gradient. none: NOT PRIVATE.",
+        "joint: the paper's, one clip over the batch's image gradient. per_record: each record clipped "
+        "on its own (the default of the flag files). none: NOT PRIVATE.",
         resume=GUARANTEE,
         choices=MECHANISMS,
     )
@@ -78,18 +110,22 @@ class RunConfig:
         "Noise standard deviation over sensitivity; default: calibrated to target_epsilon.",
         resume=GUARANTEE,
     )
-    clip_norm: float = _field(
-        0.5, "L2 bound on the image gradient of a whole batch.", resume=GUARANTEE
+    clip_norm: typing.Optional[float] = _field(
+        None,
+        "joint: L2 bound on the image gradient of a whole batch, default 0.5. per_record: bound on a "
+        "record's contribution, over its root mean square as the model so far expects it; default 1.",
+        resume=GUARANTEE,
     )
     num_steps: typing.Optional[int] = _field(
         None,
         "Noisy steps; default: as many as noise_multiplier and target_epsilon allow, or 5000 when "
-        "neither is given.",
+        "neither is given; per_record: its rounds, and no other number.",
         resume=GUARANTEE,
     )
-    batch_size: int = _field(
-        50,
-        "B: generated images a step, and the expected number of private records drawn.",
+    batch_size: typing.Optional[int] = _field(
+        None,
+        "B: the expected number of private records drawn a step, and of images that joint generates; "
+        "default: 50, per_record: all records.",
         resume=GUARANTEE,
     )
     accountant: str = _field(
@@ -110,8 +146,10 @@ class RunConfig:
     )
     cost: str = _field("l2", "Ground cost: ||a-b||^2, or ||a-b||^2 + m ||a-b||_1.", choices=COSTS)
     cost_l1_weight: float = _field(1.0, "m of the l1+l2 cost.")
-    regularization: float = _field(
-        5.0, "Entropic regularisation lambda, in units of the cost. Not the privacy epsilon."
+    regularization: typing.Optional[float] = _field(
+        None,
+        "Entropic regularisation lambda, in units of the cost (per_record: ||a-b||^2/2); default 5, "
+        "per_record: 1. Not the privacy epsilon.",
     )
     schedule: str = _field(
         "converged",
@@ -124,10 +162,22 @@ class RunConfig:
     label_scale: float = _field(15.0, "Weight of the one-hot label in the transport's features.")
 
     # Generator
-    generator: str = _field(
-        "mlp", "The generator's architecture.", resume=MODEL, choices=GENERATORS
+    generator: typing.Optional[str] = _field(
+        None,
+        "The generator's architecture; mixture is per_record's only one, the others are joint's, "
+        "whose default is mlp.",
+        resume=MODEL,
+        choices=GENERATORS,
     )
-    latent_dim: int = _field(16, "Dimension of the latent z ~ U[0,1].", resume=MODEL)
+    latent_dim: typing.Optional[int] = _field(
+        None,
+        "Dimension of the latent z ~ U[0,1]; default 16. mixture: 1 and the dimensions of the "
+        "subspace that images vary in; default 51.",
+        resume=MODEL,
+    )
+    num_atoms: int = _field(
+        8, "mixture: atoms a class, each a Gaussian of its own.", resume=GUARANTEE
+    )
     learning_rate: float = _field(1e-3, "Adam's learning rate.")
     weight_decay: float = _field(1e-5, "Weight of the L2 term on the generator's weights.")
     ema_decay: float = _field(0.999, "Decay of the averaged weights that are exported, in [0, 1).")
@@ -138,6 +188,9 @@ class RunConfig:
     sample_secs: float = _field(120.0, "Seconds between sample grids.")
 
     def __post_init__(self):
+        for name, value in _DEFAULTS.get(self.mechanism, {}).items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, value)
         for field in dataclasses.fields(self):
             value, choices = getattr(self, field.name), field.metadata["choices"]
             if choices is not None:
@@ -151,14 +204,36 @@ class RunConfig:
             checks.not_negative(name, getattr(self, name))
         for name in ("checkpoint_secs", "sample_secs"):
             checks.positive(name, getattr(self, name))
-        for name in ("batch_size", "latent_dim"):
+        for name in ("latent_dim", "num_atoms"):
             checks.at_least(name, getattr(self, name), 1)
-        for name, smallest in (("num_steps", 1), ("dataset_size", 2), ("image_size", 4)):
+        for name, smallest in (
+            ("batch_size", 1),
+            ("num_steps", 1),
+            ("dataset_size", 2),
+            ("image_size", 4),
+        ):
             if getattr(self, name) is not None:
                 checks.at_least(name, getattr(self, name), smallest)
+        self._check_mechanism()
         checks.fraction("delta", self.delta)
         checks.fraction("debias_ratio", self.debias_ratio, zero=True, one=True)
         checks.fraction("ema_decay", self.ema_decay, zero=True)
+
+    def _check_mechanism(self):
+        per_record = self.mechanism == "per_record"
+        if (self.generator == "mixture") != per_record:
+            raise checks.UsageError(
+                f"mechanism={self.mechanism} cannot train generator={self.generator}: per_record sets "
+                "a mixture, joint and none train mlp, dcgan or biggan. Leave --generator out."
+            )
+        without = _GRADIENTS_ONLY if per_record else ("num_atoms",)
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.name in without and value != field.default:
+                raise checks.UsageError(
+                    f"{field.name}={value} means nothing with mechanism={self.mechanism}: leave "
+                    f"--{field.name} out, or take another --mechanism."
+                )
 
     @property
     def private(self):

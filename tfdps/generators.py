@@ -1,8 +1,8 @@
-"""Conditional Keras generators: mlp, dcgan and biggan, from (z, labels) to images in [-1, 1]."""
+"""Conditional Keras generators, from (z, labels) to images in [-1, 1]."""
 
 import keras
 
-from tfdps import checks
+from tfdps import checks, mixture
 
 # The distribution of z that every generator is trained with: independent, uniform on [0, 1].
 LATENT_DISTRIBUTION = "uniform[0,1]"
@@ -13,7 +13,7 @@ _MOMENTUM = 0.9
 _EPSILON = 1e-5
 
 
-def build(name, *, image_shape, num_classes, latent_dim):
+def build(name, *, image_shape, num_classes, latent_dim, num_atoms=1):
     """Returns the built generator `name`: a keras.Model called as model([z, labels], training=...).
 
     z is float32 [n, latent_dim], labels int32 [n] in [0, num_classes); the images are float32
@@ -22,11 +22,12 @@ def build(name, *, image_shape, num_classes, latent_dim):
 
     Args:
       name: "mlp" (any shape), "dcgan" (sides that are multiples of 4) or "biggan" (square, side
-        4 * 2^k with k >= 1). The last two are the shapes
-        of Cao et al., NeurIPS 2021.
+        4 * 2^k with k >= 1), the last two the shapes of Cao et al., NeurIPS 2021; or "mixture" (any
+        shape), which is not trained: see mixture.MixtureLayer, get_layer("images") of the model.
       image_shape: (height, width, channels).
       num_classes: the number of labels.
-      latent_dim: the dimension of z.
+      latent_dim: the dimension of z; 1 + the number of coordinates for "mixture".
+      num_atoms: Gaussians in each class, for "mixture" alone.
 
     Raises:
       UsageError: for an unknown name, or a shape that the architecture cannot produce.
@@ -42,7 +43,8 @@ def build(name, *, image_shape, num_classes, latent_dim):
     checks.at_least("latent_dim", latent_dim, 1)
     z = keras.Input((latent_dim,), dtype="float32", name="z")
     labels = keras.Input((), dtype="int32", name="labels")
-    images = _BODIES[name](z, labels, tuple(image_shape), num_classes)
+    settings = {"num_atoms": num_atoms} if name == "mixture" else {}
+    images = _BODIES[name](z, labels, tuple(image_shape), num_classes, **settings)
     return keras.Model([z, labels], images, name=name)
 
 
@@ -150,7 +152,7 @@ def _up_block(x, labels, num_classes, *, filters):
     return keras.layers.Add()([x, skip])
 
 
-_BODIES = {"mlp": _mlp, "dcgan": _dcgan, "biggan": _biggan}
+_BODIES = {"mlp": _mlp, "dcgan": _dcgan, "biggan": _biggan, "mixture": mixture.images}
 
 
 @keras.saving.register_keras_serializable(package="tfdps")

@@ -5,7 +5,8 @@ crash the ledger holds every step that ran, and maybe some that did not: epsilon
 never below the truth. Nothing is ever taken back, rewritten or repaired: a file that is not an
 unbroken chain of entries from this run's own header is refused.
 
-Format: JSON lines. The first is the header, the run's PrivacyPlan; every other is a block,
+Format: JSON lines. The first is the header, the run's PrivacyPlan; every other is a block
+of steps of one noise multiplier, in the order in which they are taken,
 {"steps", "noise_multiplier", "sampling_probability", "total_steps", "time", "previous"}, where
 `previous` is the SHA-256 of the line before it. Every line ends with its own digest.
 """
@@ -19,7 +20,7 @@ import os
 import time
 
 from tfdps import checks
-from tfdps.accounting import Charge
+from tfdps.charges import Charge, merged
 from tfdps.plan import PrivacyPlan
 
 FORMAT = "tfdps-ledger-1"
@@ -63,7 +64,7 @@ class Ledger:
                 "before the steps that it could not record; put it right and start again to resume."
             ) from error
         self._last_line = line
-        self.charges = _merged([*self.charges, charge])
+        self.charges = merged([*self.charges, charge])
 
     def close(self):
         """Closes the file and gives up the lock."""
@@ -100,8 +101,9 @@ def open_ledger(path, plan):
         file.seek(0)
         lines = file.read().splitlines(keepends=True)
         charges = _read_charges(path, lines)
-        if lines[0] != header:
-            _refuse_foreign(path, lines[0], plan)
+        recorded = _plan(path, lines[0])
+        if recorded != plan:
+            _refuse_foreign(path, recorded, plan)
         closing.pop_all()
     return Ledger(path, file, lines[-1], charges)
 
@@ -114,11 +116,13 @@ def read_plan(path):
     """
     lines = _lines(path)
     _read_charges(path, lines)
-    return PrivacyPlan(**json.loads(lines[0])["plan"])
+    return _plan(path, lines[0])
 
 
 def read_charges(path):
-    """Returns the charges that the ledger at `path` holds, equal kinds merged; does not lock it.
+    """Returns the charges that the ledger at `path` holds, in order; does not lock it.
+
+    A list of Charge, a block merged with the one before it where they are of one kind.
 
     Raises:
       UsageError: when there is no ledger or it is damaged.
@@ -152,7 +156,15 @@ def _read_charges(path, lines):
         if entry.get("total_steps") != total:
             _refuse(path, number + 1, f"its total is not the {total} steps up to it")
         charges.append(charge)
-    return _merged(charges)
+    return merged(charges)
+
+
+def _plan(path, header):
+    """The PrivacyPlan of a header that was parsed; one of before there were shares has none."""
+    try:
+        return PrivacyPlan(**json.loads(header)["plan"])
+    except (TypeError, ValueError):
+        _refuse(path, 1, "its header holds no privacy plan that this version knows")
 
 
 def _parse(path, lines, number):
@@ -176,13 +188,14 @@ def _refuse(path, number, reason):
     )
 
 
-def _refuse_foreign(path, first_line, plan):
-    ours, theirs = dataclasses.asdict(plan), json.loads(first_line)["plan"]
-    names = [name for name in ours if theirs.get(name) != ours[name]]
-    changes = ", ".join(f"{name} {theirs.get(name)!r} -> {ours[name]!r}" for name in names)
+def _refuse_foreign(path, recorded, plan):
+    ours, theirs = dataclasses.asdict(plan), dataclasses.asdict(recorded)
+    changes = ", ".join(
+        f"{name} {theirs[name]!r} -> {ours[name]!r}" for name in ours if theirs[name] != ours[name]
+    )
     raise checks.UsageError(
-        f"the ledger {path} belongs to a run with another guarantee ({changes or 'format'}). Use "
-        "that run's flags, or a new --model_dir."
+        f"the ledger {path} belongs to a run with another guarantee ({changes}). Use that run's "
+        "flags, or a new --model_dir."
     )
 
 
@@ -215,12 +228,3 @@ def _line(entry):
 
 def _digest(line):
     return hashlib.sha256(line).hexdigest()
-
-
-def _merged(charges):
-    """Charges of one kind added up, in order of first appearance."""
-    totals = {}
-    for charge in charges:
-        kind = (charge.noise_multiplier, charge.sampling_probability)
-        totals[kind] = totals.get(kind, 0) + charge.steps
-    return [Charge(*kind, steps) for kind, steps in totals.items()]

@@ -12,7 +12,8 @@ identically distributed. With b = 1 the batches, truncated or not, are some two 
 release moves by at most the sensitivity. So for every S the outputs are a Gaussian against the
 mixture (1 - q, q) of that Gaussian and one shifted by at most the sensitivity, which is the pair the
 accountant bounds; joint convexity of the hockey-stick and Renyi divergences carries the bound over S.
-A mechanism that is only bounded for neighbouring batches must not truncate: it takes `draw()`.
+A mechanism that is only bounded for neighbouring batches (the per-record mechanism) must not
+truncate: its batches are padded to all N records (`truncated=False`), and then no draw is too large.
 
 The number drawn is private: shapes, counts and logs must never follow it.
 """
@@ -31,14 +32,17 @@ class PoissonSampler:
     Args:
       dataset_size: N, the public number of records.
       sampling_probability: q in (0, 1].
+      truncated: whether P may be below N, for mechanisms that any pair of batches is safe with.
     """
 
-    def __init__(self, dataset_size, sampling_probability):
+    def __init__(self, dataset_size, sampling_probability, *, truncated=True):
         self.dataset_size = checks.at_least("dataset_size", dataset_size, 1)
         self.sampling_probability = checks.fraction(
             "sampling_probability", sampling_probability, one=True
         )
-        self.padded_size = _padded_size(dataset_size, sampling_probability)
+        self.padded_size = (
+            _padded_size(dataset_size, sampling_probability) if truncated else dataset_size
+        )
 
     def draw(self):
         """Returns the indices of one exact draw, int64 [k], in random order; k may be 0.

@@ -5,9 +5,12 @@ import dataclasses
 
 import tensorflow as tf
 
-from tfdps import batches, callbacks, checks, data, export, generators, ledger
+from tfdps import batches, callbacks, checks, data, export, generators, ledger, rounds, schedule
+from tfdps.image_gradient import ImageGradientLearner
 from tfdps.mechanisms.joint import JointMechanism
 from tfdps.mechanisms.none import NoMechanism
+from tfdps.mechanisms.per_record import PerRecordMechanism
+from tfdps.moment_learner import MomentLearner
 from tfdps.plan import make_plan, privacy_statement
 from tfdps.run_dir import RunDir
 from tfdps.trainer import DPSinkhorn
@@ -52,7 +55,7 @@ def train(config, say=print):
         run.write(config, dataset.spec, len(dataset))
         manager = _checkpoint_manager(run, model)
         _restore(model, manager, plan, open_ledger, say)
-        _fit(model, dataset, plan, run, manager, open_ledger)
+        _fit(model, dataset, plan, run, manager, open_ledger, config)
     return export_run(run, model, plan, dataset.spec, config, say)
 
 
@@ -70,7 +73,7 @@ def export_checkpoint(config, say=print):
 
 
 def build_model(config, spec, plan):
-    """Returns the DPSinkhorn model of a run: its generators, mechanism and optimizer."""
+    """Returns the DPSinkhorn model of a run: its learner, generators, mechanism and optimizer."""
 
     def generator():
         return generators.build(
@@ -78,8 +81,26 @@ def build_model(config, spec, plan):
             image_shape=spec.image_shape,
             num_classes=spec.num_classes,
             latent_dim=config.latent_dim,
+            num_atoms=config.num_atoms,
         )
 
+    if config.mechanism == "per_record":
+        settings = rounds.Settings(
+            image_shape=spec.image_shape,
+            num_classes=spec.num_classes,
+            class_size=plan.batch_size / spec.num_classes,
+            rank=config.latent_dim - 1,
+            clip_norm=plan.clip_norm,
+            regularization=config.regularization,
+        )
+        learner = MomentLearner(
+            generator(),
+            PerRecordMechanism(),
+            plan=plan,
+            schedule=schedule.of(config.num_atoms),
+            settings=settings,
+        )
+        return DPSinkhorn(learner)
     if plan.private:
         mechanism = JointMechanism(
             clip_norm=plan.clip_norm,
@@ -89,7 +110,9 @@ def build_model(config, spec, plan):
     else:
         mechanism = NoMechanism(learning_rate=config.learning_rate)
     return DPSinkhorn(
-        generator(), generator(), mechanism, config=config, num_classes=spec.num_classes
+        ImageGradientLearner(
+            generator(), generator(), mechanism, config=config, num_classes=spec.num_classes
+        )
     )
 
 
@@ -103,7 +126,7 @@ def export_run(run, model, plan, spec, config, say):
         spec=spec,
         privacy=privacy_statement(plan, run.charges(plan), model.mechanism),
         training={
-            "generator_updates": int(model.optimizer.iterations.numpy()),
+            "generator_updates": model.learner.updates,
             "target_epsilon": plan.target_epsilon,
             "flags": _public_flags(config, spec),
         },
@@ -185,28 +208,15 @@ def _open_ledger(run, plan):
 
 
 def _checkpoint_manager(run, model):
-    checkpoint = tf.train.Checkpoint(
-        generator=model.generator,
-        averaged_generator=model.averaged_generator,
-        optimizer=_OptimizerVariables(model.optimizer),
-        noisy_steps=model.noisy_steps,
-    )
+    checkpoint = tf.train.Checkpoint(noisy_steps=model.noisy_steps, **model.learner.saved_state())
     return tf.train.CheckpointManager(checkpoint, str(run.checkpoints), _CHECKPOINTS_KEPT)
-
-
-class _OptimizerVariables(tf.Module):
-    """The variables of a Keras 3 optimizer, in order, for tf.train.Checkpoint."""
-
-    def __init__(self, optimizer):
-        super().__init__()
-        self.slots = [variable.value for variable in optimizer.variables]
 
 
 def _restore(model, manager, plan, open_ledger, say):
     """Loads the last checkpoint if there is one, and holds it against the ledger."""
     if manager.latest_checkpoint is not None:
         manager.checkpoint.restore(manager.latest_checkpoint).assert_consumed()
-        model.optimizer.learning_rate = model.config.learning_rate  # restored with the rest
+        model.learner.restored()
     if open_ledger is None:
         return
     taken, covered = int(model.noisy_steps.numpy()), open_ledger.total_steps
@@ -224,25 +234,33 @@ def _restore(model, manager, plan, open_ledger, say):
         )
 
 
-def _fit(model, dataset, plan, run, manager, open_ledger):
+def _fit(model, dataset, plan, run, manager, open_ledger, config):
     """Takes the steps that are left of the plan."""
     taken = int(model.noisy_steps.numpy()) if open_ledger is None else open_ledger.total_steps
     left = plan.steps - taken
     if left <= 0:
         return
-    checkpoints = callbacks.Checkpoints(manager, model.config.checkpoint_secs)
+    # A step of an eager learner is a good part of the run: none may be lost, nor be taken unseen.
+    eager = model.learner.eager
+    checkpoints = callbacks.Checkpoints(manager, 0 if eager else config.checkpoint_secs)
+    stride = 1 if eager else _STEPS_PER_EXECUTION
     around = [
         checkpoints,  # before the callbacks that may fail on a full disk
         callbacks.Progress(plan),
         callbacks.Scalars(plan, run.logs),
-        callbacks.SampleGrids(run.samples, run.logs, model.config.sample_secs, model.num_classes),
+        callbacks.SampleGrids(run.samples, run.logs, config.sample_secs, dataset.spec.num_classes),
     ]
     if open_ledger is not None:
-        around.insert(0, callbacks.LedgerWriter(open_ledger, plan, _STEPS_PER_EXECUTION))
-    model.steps_per_execution = _STEPS_PER_EXECUTION
+        around.insert(0, callbacks.LedgerWriter(open_ledger, plan, stride))
+    model.steps_per_execution = stride
     try:
         model.fit(
-            batches.poisson_batches(dataset, plan.sampling_probability, left),
+            batches.poisson_batches(
+                dataset,
+                plan.sampling_probability,
+                left,
+                truncated=model.mechanism.bounds_any_batches,
+            ),
             steps_per_epoch=left,
             verbose=0,
             shuffle=False,

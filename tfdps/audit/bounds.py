@@ -10,6 +10,7 @@ from scipy import optimize, special
 from tfdps import checks
 from tfdps.audit import counts
 from tfdps.audit.counts import clopper_pearson
+from tfdps.gaussian_curve import gaussian_delta, gaussian_epsilon
 
 __all__ = [
     "Event",
@@ -24,56 +25,6 @@ __all__ = [
 _SELECTION_SHARE = 0.1  # of the trials, spent on choosing the events
 _SMALLEST_NUM_TRIALS = 100  # fewer leave under ten to choose by
 _SMALLEST_NUM_FITTED = 10  # fewer make the density in `_lower_noncentrality` too steep for its grid
-
-
-def gaussian_delta(epsilon, mu):
-    """Returns the smallest delta at which a Gaussian mechanism is (epsilon, delta)-private.
-
-    delta = Phi(mu/2 - epsilon/mu) - e^epsilon Phi(-mu/2 - epsilon/mu): Balle and Wang 2018,
-    theorem 8; Dong, Roth and Su 2019, corollary 2.13.
-
-    Args:
-      epsilon: at least 0.
-      mu: sensitivity divided by the standard deviation of the noise, at least 0; may be infinite.
-
-    Raises:
-      UsageError: for values outside these ranges.
-    """
-    checks.not_negative("epsilon", epsilon)
-    if _mu(mu) in (0, math.inf):
-        return float(mu > 0)
-    near, far = epsilon / mu - mu / 2, epsilon / mu + mu / 2
-    # Phi(-x) = exp(-x^2 / 2) erfcx(x / sqrt 2) / 2, and e^epsilon exp(-far^2 / 2) is
-    # exp(-near^2 / 2): the common factor leaves a difference of tame numbers.
-    density = math.exp(-(near**2) / 2) / 2
-    far_tail = density * special.erfcx(far / math.sqrt(2))
-    if near < 0:  # erfcx overflows
-        return float(special.ndtr(-near) - far_tail)
-    return float(density * special.erfcx(near / math.sqrt(2)) - far_tail)
-
-
-def gaussian_epsilon(delta, mu):
-    """Returns the smallest epsilon at which a Gaussian mechanism is (epsilon, delta)-private.
-
-    Args:
-      delta: in [0, 1).
-      mu: sensitivity divided by the standard deviation of the noise, at least 0; may be infinite.
-
-    Returns:
-      The inverse of `gaussian_delta`, at least 0; infinite for infinite mu, and for delta = 0
-      unless mu = 0.
-
-    Raises:
-      UsageError: for values outside these ranges.
-    """
-    checks.fraction("delta", delta, zero=True)
-    if _mu(mu) == 0 or delta >= gaussian_delta(0, mu):
-        return 0.0
-    if delta == 0 or mu == math.inf:
-        return math.inf
-    # delta(epsilon) <= Phi(mu/2 - epsilon/mu) <= exp(-(epsilon/mu - mu/2)^2 / 2).
-    above = mu**2 / 2 + mu * math.sqrt(-2 * math.log(delta))
-    return optimize.brentq(lambda e: gaussian_delta(e, mu) / delta - 1, 0, above, xtol=1e-15)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,10 +137,6 @@ def gaussian_fit_bound(scores_without, scores_with, *, failure_probability):
     scale = math.sqrt(1 / len(without) + 1 / len(with_))
     statistic, degrees = difference / deviation / scale, len(without) + len(with_) - 2
     return scale * _lower_noncentrality(statistic, degrees, failure_probability)
-
-
-def _mu(mu):
-    return mu if mu == math.inf else checks.not_negative("mu", mu)
 
 
 def _scores(name, values, smallest, *, finite=False):

@@ -59,7 +59,7 @@ def audit_canaries(build, plan, dataset):
         failure_probability=FAILURE_PROBABILITY,
     )
     claim = accounting.epsilon_of(
-        [short.charge(_NUM_STEPS)], delta=plan.delta, accountant=plan.accountant
+        short.charges(0, _NUM_STEPS), delta=plan.delta, accountant=plan.accountant
     )
     return {
         "meaning": MEANING,

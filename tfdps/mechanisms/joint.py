@@ -8,9 +8,6 @@ import tensorflow as tf
 from tfdps import checks
 from tfdps.mechanisms import tf_privacy
 
-# Two clipped gradients are two points of a ball of radius C: at most 2 C apart, not C.
-_SENSITIVITY_OVER_CLIP_NORM = 2.0
-
 
 class JointMechanism:
     """Releases the gradient of the transport loss with respect to the generated images.
@@ -40,6 +37,9 @@ class JointMechanism:
 
     name = "joint"
     private = True
+    # Two clipped gradients are two points of a ball of radius C: at most 2 C apart, not C.
+    sensitivity_over_clip_norm = 2.0
+    bounds_any_batches = True  # not neighbours alone: draws may be truncated
 
     def __init__(self, *, clip_norm, noise_multiplier, **adam_settings):
         self.clip_norm = checks.positive("clip_norm", clip_norm)
@@ -51,7 +51,7 @@ class JointMechanism:
     @property
     def sensitivity(self):
         """The most that two private batches can move the un-noised release, in L2: 2C."""
-        return _SENSITIVITY_OVER_CLIP_NORM * self.clip_norm
+        return self.sensitivity_over_clip_norm * self.clip_norm
 
     @property
     def noise_stddev(self):

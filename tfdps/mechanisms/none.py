@@ -16,6 +16,7 @@ class NoMechanism:
 
     name = "none"
     private = False
+    bounds_any_batches = True  # not neighbours alone: draws may be truncated
     clip_norm = None
     noise_multiplier = 0.0
     noise_stddev = 0.0

@@ -1,4 +1,4 @@
-"""The one place that touches tensorflow-privacy: its DP optimizer class on a Keras 3 Adam.
+"""The one place that touches tensorflow-privacy: its DP optimizer on a Keras 3 Adam, and its sums.
 
 tensorflow-privacy 0.9.0 was written for Keras 2. Two of its private names are used here,
 `_compute_gradients` and `_name`; a numeric contract test holds what they do.
@@ -40,6 +40,25 @@ class _FreshGaussianSumQuery(gaussian_query.GaussianSumQuery):
 
         event = dp_accounting.GaussianDpEvent(global_state.stddev / global_state.l2_norm_clip)
         return tf.nest.map_structure(add_noise, sample_state), global_state, event
+
+
+class GaussianSum:
+    """Adds the query's Gaussian noise to a sum whose records are already clipped."""
+
+    def __init__(self):
+        self._query = _FreshGaussianSumQuery(1.0, 1.0)
+
+    def add_noise(self, total, *, clip_norm, stddev):
+        """Returns `total` plus noise on every element; same shape and dtype.
+
+        Args:
+          total: sum over records, float, in a shape that does not depend on private data. It is not
+            clipped here: the norm bounds one record's contribution, not the sum.
+          clip_norm: L2 norm that bounds a record's contribution, > 0.
+          stddev: standard deviation of the noise on every element, >= 0, in the sum's units.
+        """
+        state = self._query.make_global_state(clip_norm, stddev)
+        return self._query.get_noised_result(total, state)[0]
 
 
 def gaussian_adam(*, clip_norm, noise_stddev, **adam_settings):

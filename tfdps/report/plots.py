@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from tfdps import accounting
+from tfdps.charges import part
 
 _PLD_POINTS = 8  # a point takes about a second
 _RDP_POINTS = 200
@@ -56,7 +57,7 @@ def spending(charges, delta):
 
     def curve(points, accountant):
         return [
-            (k, accounting.epsilon_of(_first(charges, k), delta=delta, accountant=accountant))
+            (k, accounting.epsilon_of(part(charges, 0, k), delta=delta, accountant=accountant))
             for k in points
         ]
 
@@ -67,15 +68,6 @@ def _grid(total, points):
     """0 and up to `points` whole numbers up to `total`, closer at first, where epsilon grows fast."""
     grid = np.rint(total * (np.arange(points + 1) / points) ** 2).astype(int)
     return sorted({int(k) for k in grid})
-
-
-def _first(charges, steps):
-    """The charges of the first `steps` steps."""
-    taken = []
-    for charge in charges:
-        taken.append(dataclasses.replace(charge, steps=min(charge.steps, steps)))
-        steps -= taken[-1].steps
-    return taken
 
 
 def epsilon_svg(spent, *, target, width, height, prefix):

@@ -1,0 +1,168 @@
+"""The per-record run on the digits: its steps, its state, what a crash costs, what it exports."""
+
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfdps import accounting, data, ledger, samples, train
+from tfdps.batches import poisson_batches
+from tfdps.checks import UsageError
+from tfdps.config import RunConfig
+from tfdps.plan import make_plan
+
+
+def per_record_config(model_dir="unused", **changes):
+    settings = {"num_atoms": 2, "latent_dim": 9, "accountant": "pld", "target_epsilon": 8.0}
+    return RunConfig(mechanism="per_record", model_dir=str(model_dir), **{**settings, **changes})
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return data.load("digits")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A finished run: (model_dir, config, model card)."""
+    config = per_record_config(tmp_path_factory.mktemp("per_record") / "run")
+    return config.model_dir, config, train.train(config, say=lambda line: None)
+
+
+def new_model(digits, config):
+    plan = make_plan(config, len(digits))
+    return train.build_model(config, digits.spec, plan), plan
+
+
+def test_the_card_tells_the_rounds_and_recomputes_to_the_target(run):
+    privacy = run[2]["privacy"]
+    assert privacy["mechanism"] == "per_record" and privacy["sampling_probability"] == 1
+    charges = [accounting.Charge(**event) for event in privacy["events"]]
+    assert sum(charge.steps for charge in charges) == privacy["steps"] == 4
+    again = accounting.epsilon_of(charges, delta=privacy["delta"], accountant="pld")
+    assert again == pytest.approx(privacy["epsilon"]) and 7.9 < again <= 8.0
+
+
+def test_samples_are_of_their_class(run, digits):
+    """Nearest class mean of the real digits: real images reach 90 %, chance is 10 %."""
+    labels = np.repeat(np.arange(10, dtype=np.int32), 30)
+    images = samples.load_sampler(run[0]).sample(labels, 1).reshape(300, -1).astype(float)
+    flat = digits.images.reshape(len(digits), -1)
+    means = np.stack([flat[digits.labels == label].mean(axis=0) for label in range(10)])
+    nearest = np.linalg.norm(images[:, None] - means, axis=2).argmin(axis=1)
+    assert np.mean(nearest == labels) > 0.75
+    assert np.std(images, axis=0).max() > 20  # varied
+
+
+def test_the_checkpoint_holds_the_whole_state(run, digits):
+    config = run[1]
+    model, _ = new_model(digits, config)
+    manager = train._checkpoint_manager(train.RunDir(config.model_dir), model)
+    manager.checkpoint.restore(manager.latest_checkpoint).assert_consumed()
+    assert model.learner.updates == int(model.noisy_steps) == 4
+    assert model.learner.model.means.shape == (10, 2, 64)
+    labels = np.arange(10, dtype=np.int32)
+    z = np.random.default_rng(0).random((10, 9), np.float32)
+    exported = samples.load_sampler(config.model_dir).decode(z, labels)
+    np.testing.assert_allclose(model([z, labels]).numpy(), exported, atol=1e-5)
+
+
+def test_every_step_has_the_noise_of_its_share(digits, monkeypatch):
+    config = per_record_config()
+    model, plan = new_model(digits, config)
+    asked = []
+
+    def no_release(batch, atoms, scales, *, noise_multiplier, pooled):
+        asked.append((atoms.positions.shape[1], noise_multiplier, pooled))
+        raise StopIteration
+
+    monkeypatch.setattr(model.mechanism, "release", no_release)
+    for number in (0, 2):
+        with pytest.raises(StopIteration):
+            model.learner.step((), tf.constant(number))
+    assert [a[1] for a in asked] == [plan.noise_multipliers[0], plan.noise_multipliers[2]]
+    assert plan.noise_multipliers[0] != plan.noise_multipliers[2]
+
+
+def test_a_step_that_no_ledger_covers_is_refused_before_it_reads_anything(digits, monkeypatch):
+    model, plan = new_model(digits, per_record_config())
+    monkeypatch.setattr(
+        model.learner, "release", lambda *args: pytest.fail("private records were read")
+    )
+    draws = poisson_batches(digits, plan.sampling_probability, 1, truncated=False)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="in no ledger"):
+        model.fit(draws, steps_per_epoch=1, verbose=0)
+    assert int(model.noisy_steps) == 0
+
+
+def test_a_lost_round_is_asked_again_and_stays_spent(digits, tmp_path, monkeypatch):
+    """Killed after the ledger had round 2 and before its release: the budget does not grow."""
+    config = per_record_config(tmp_path / "run")
+    build, models = train.build_model, []
+    release_of = None
+
+    def build_and_break(*args):
+        models.append(build(*args))
+        learner = models[-1].learner
+        nonlocal release_of
+        release_of = learner.release
+
+        def release(state, batch):
+            if learner.updates == 1 and len(models) == 1:
+                raise RuntimeError("killed")
+            return release_of(state, batch)
+
+        learner.release = release
+        return models[-1]
+
+    monkeypatch.setattr(train, "build_model", build_and_break)
+    with pytest.raises(RuntimeError, match="killed"):
+        train.train(config, say=lambda line: None)
+    covered = ledger.read_charges(train.RunDir(config.model_dir).ledger)
+    assert sum(charge.steps for charge in covered) == 2
+    said = []
+    card = train.train(config, say=said.append)
+    assert any("1 steps after the last checkpoint were lost" in line for line in said)
+    assert card["privacy"]["steps"] == 4 and card["privacy"]["epsilon"] <= 8.0
+    assert models[-1].learner.updates == 3  # centre, scatter and one round of atoms
+    assert models[-1].learner.model.weights.shape == (10, 1)
+
+
+def test_a_poisson_sample_of_a_quarter_is_never_truncated(digits):
+    config = per_record_config(batch_size=400, noise_multiplier=3.0, target_epsilon=None)
+    plan = make_plan(config, len(digits))
+    assert plan.sampling_probability == pytest.approx(400 / len(digits))
+    batch = next(iter(poisson_batches(digits, plan.sampling_probability, 1, truncated=False)))
+    assert batch[0].shape[0] == len(digits)
+    assert 250 < batch[2].numpy().sum() < 550  # 400, give or take 18
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"generator": "mlp"}, "mechanism=per_record cannot train generator=mlp"),
+        ({"cost": "l1+l2"}, "cost=l1.l2 means nothing with mechanism=per_record"),
+        ({"learning_rate": 0.5}, "learning_rate=0.5 means nothing"),
+        ({"num_atoms": 0}, "num_atoms must be"),
+    ],
+)
+def test_settings_without_a_meaning_are_refused(changes, message):
+    with pytest.raises(UsageError, match=message):
+        per_record_config(**changes)
+
+
+def test_other_numbers_of_steps_than_the_rounds_are_refused():
+    with pytest.raises(UsageError, match="number of rounds, 4 for num_atoms=2"):
+        make_plan(per_record_config(num_steps=7), 1438)
+
+
+def test_a_subspace_larger_than_the_image_is_refused(digits):
+    with pytest.raises(UsageError, match="p from 1 to the 64 pixels"):
+        new_model(digits, per_record_config(latent_dim=66))
+
+
+def test_the_card_is_in_the_export(run):
+    card = json.loads((train.RunDir(run[0]).export / "model_card.json").read_text())
+    assert card["generator"]["name"] == "mixture" and card["generator"]["latent_dim"] == 9
+    assert card["training"]["generator_updates"] == 4

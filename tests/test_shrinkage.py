@@ -1,0 +1,101 @@
+"""Shrinkage: nothing without noise, less error with it, and the blocks against plain loops."""
+
+import numpy as np
+import pytest
+
+from tfdps import shrinkage
+from tfdps.frequencies import cosine_basis
+
+
+def symmetric_noise(rng, size, stddev):
+    noise = rng.normal(size=[size, size]) * stddev
+    upper = np.triu(noise, 1) / np.sqrt(2)
+    return upper + upper.T + np.diag(np.diag(noise))
+
+
+def test_without_noise_everything_is_kept():
+    rng = np.random.default_rng(0)
+    values, rings = rng.normal(size=[3, 12]), np.arange(12) // 4
+    matrix = symmetric_noise(rng, 12, 1.0)
+    np.testing.assert_allclose(shrinkage.vectors(values, 0.0), values)
+    np.testing.assert_allclose(shrinkage.rings(values, rings, 0.0), values)
+    np.testing.assert_allclose(
+        shrinkage.blocks(matrix @ matrix, rings, 0.0), matrix @ matrix, atol=1e-12
+    )
+    np.testing.assert_allclose(shrinkage.spectra(matrix, 0.0), matrix, atol=1e-12)
+
+
+@pytest.mark.parametrize("signal", [0.0, 0.3, 1.0, 5.0])
+def test_shrunk_vectors_have_a_smaller_expected_error(signal):
+    """James and Stein's theorem in 50 dimensions, on the mean of 2000 trials."""
+    rng = np.random.default_rng(1)
+    truth = np.full([2000, 50], signal)
+    noisy = truth + rng.normal(size=truth.shape)
+    error = np.mean((shrinkage.vectors(noisy, 1.0) - truth) ** 2)
+    assert error < np.mean((noisy - truth) ** 2)
+    # Of the ideal factor, s^2 / (1 + s^2), it misses 2 / 50 (and the positive part's gain).
+    assert error < signal**2 / (1 + signal**2) + 0.06
+
+
+def test_every_vector_has_a_noise_of_its_own():
+    values = np.array([[3.0, 4.0], [3.0, 4.0]])
+    kept = shrinkage.vectors(values, np.array([[0.0], [2.5]]))
+    np.testing.assert_allclose(kept, [[3.0, 4.0], [1.5, 2.0]])  # 1 - 2 * 6.25 / 25
+
+
+def test_rings_are_shrunk_apart_and_leading_axes_together():
+    waves = np.array([[2.0, 0.0, 1.0], [0.0, 2.0, -1.0]])
+    kept = shrinkage.rings(waves, np.array([0, 0, 1]), 1.0)
+    np.testing.assert_allclose(kept[:, :2], waves[:, :2] * 0.5)  # 1 - 4 / 8
+    np.testing.assert_allclose(kept[:, 2], 0)  # 1 - 2 / 2
+
+
+def test_blocks_are_what_plain_loops_make_of_them():
+    rng = np.random.default_rng(2)
+    rings = np.array([0, 1, 1, 2, 2, 2, 4, 4])  # ring 3 is empty
+    truth = np.diag([9.0, 4, 4, 2, 2, 2, 1, 1])
+    truth[0, 1] = truth[1, 0] = 3.0
+    noise = 0.7
+    matrix = truth + symmetric_noise(rng, 8, noise)
+    expected = np.zeros_like(matrix)
+    for a in np.unique(rings):
+        for b in np.unique(rings):
+            rows, columns = np.flatnonzero(rings == a), np.flatnonzero(rings == b)
+            block = matrix[np.ix_(rows, columns)]
+            flat, variance = 0, noise**2 / 2 * block.size
+            if a == b:
+                flat = max(np.trace(block) / len(rows), 0) * np.eye(len(rows))
+                variance = noise**2 * len(rows) * (len(rows) + 1) / 2
+            rest = block - flat
+            kept = max(0, 1 - variance / max(np.sum(rest**2), 1e-30))
+            expected[np.ix_(rows, columns)] = flat + kept * rest
+    np.testing.assert_allclose(shrinkage.blocks(matrix, rings, noise), expected, atol=1e-12)
+
+
+def test_blocks_bring_a_smooth_covariance_out_of_noise_that_hides_it():
+    """Smooth 8x8 images: the noisy eigenvalues are mostly noise, the shrunk matrix is not."""
+    rng = np.random.default_rng(3)
+    basis, rings = cosine_basis((8, 8, 1))
+    truth = np.diag(4.0 / (1 + rings) ** 3)
+    noisy = truth + symmetric_noise(rng, 64, 0.2)
+    error = np.linalg.norm(shrinkage.blocks(noisy, rings, 0.2) - truth)
+    assert error < 0.25 * np.linalg.norm(noisy - truth)
+    assert len(basis) == 64
+
+
+def test_noise_alone_has_no_spectrum_left():
+    rng = np.random.default_rng(4)
+    noise = np.stack([symmetric_noise(rng, 40, 1.5) for _ in range(20)])
+    left = np.linalg.norm(shrinkage.spectra(noise, np.full(20, 1.5)))
+    assert left < 0.25 * np.linalg.norm(noise)
+
+
+def test_a_strong_direction_comes_out_at_its_own_size():
+    """A spike of 30 in noise of edge 8.9: the sample eigenvalue is too large, the shrunk one not."""
+    rng = np.random.default_rng(5)
+    direction = np.ones(40) / np.sqrt(40)
+    matrix = 30 * np.outer(direction, direction) + symmetric_noise(rng, 40, 1.0)
+    largest = np.linalg.eigvalsh(matrix)[-1]
+    shrunk = np.linalg.eigvalsh(shrinkage.spectra(matrix, 1.0))[-1]
+    np.testing.assert_allclose(shrunk, np.sqrt(largest**2 - 80))
+    assert abs(shrunk - 30) < 3  # noise along the direction has standard deviation 1

@@ -1,0 +1,136 @@
+"""LocalGaussians: the public model of the private images that rounds of releases refine.
+
+Every class is a mixture of Gaussians around atoms, in a subspace that all classes share. Whatever is
+in it came out of the mechanism, so everything here is post-processing.
+"""
+
+import dataclasses
+import io
+
+import numpy as np
+from sklearn.cluster import KMeans
+
+_DRAWS_AN_ATOM = 40
+_FEWEST_DRAWS = 4000
+_LARGEST_MISSING = 6.0  # how many times a pixel's variance may be what the subspace has of it
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LocalGaussians:
+    """L classes of K Gaussians; d pixels, p dimensions. All float64 NumPy, in pixel units.
+
+    Attributes:
+      centres: [L, d], the classes' means.
+      within: mean squared distance of a record from its class's centre.
+      basis: [p, d], orthonormal rows; [0, d] while there is none.
+      variances: [p], a record's variance along each of them, about its class's centre.
+      pixel_variances: [d], the same in each pixel.
+      weights: [L, K], >= 0, of sum 1 in each class.
+      offsets: [L, K, p], where the atoms lie in the basis, from the centre.
+      details: [L, K, d], what their means have beside the basis.
+      factors: [L, K, p, p]: an atom's covariance in the basis is F F^T.
+    """
+
+    centres: np.ndarray
+    within: float
+    basis: np.ndarray
+    variances: np.ndarray
+    pixel_variances: np.ndarray
+    weights: np.ndarray
+    offsets: np.ndarray
+    details: np.ndarray
+    factors: np.ndarray
+
+    @property
+    def num_classes(self):
+        """L."""
+        return len(self.centres)
+
+    @property
+    def means(self):
+        """[L, K, d], the atoms' means in pixel units."""
+        return self.centres[:, None] + self.offsets @ self.basis + self.details
+
+    @property
+    def pixel_stddevs(self):
+        """(of the Gaussians in the basis, of the images), [L, K, d] each.
+
+        The images' are larger by what the pixel's variance has outside the basis.
+        """
+        in_basis = np.einsum("lkij,id->lkjd", self.factors, self.basis, optimize=True)
+        variance = np.sum(in_basis**2, axis=2)
+        explained = np.einsum("id,i,id->d", self.basis, self.variances, self.basis)
+        missing = self.pixel_variances / np.maximum(explained, 1e-4)
+        missing = np.clip(missing, 1, _LARGEST_MISSING)
+        return np.sqrt(variance), np.sqrt(variance * missing)
+
+    def draws(self, label, count, rng):
+        """Returns `count` points of a class in the basis, from its centre: [count, p]."""
+        atom = rng.choice(len(self.weights[label]), size=count, p=self.weights[label])
+        normal = rng.normal(size=(count, len(self.basis), 1))
+        return self.offsets[label][atom] + (self.factors[label][atom] @ normal)[..., 0]
+
+    def proposal(self, num_atoms, rng, *, regularization):
+        """Returns the Proposal of `num_atoms` atoms a class: where draws of this model cluster.
+
+        Args:
+          num_atoms: K of the proposal.
+          rng: a NumPy Generator.
+          regularization: lambda of the softmax that shares the draws among the atoms.
+        """
+        parts = [
+            self._class_proposal(label, num_atoms, rng, regularization)
+            for label in range(self.num_classes)
+        ]
+        return Proposal(*(np.stack(part) for part in zip(*parts, strict=True)))
+
+    def _class_proposal(self, label, num_atoms, rng, regularization):
+        draws = self.draws(label, max(_FEWEST_DRAWS, _DRAWS_AN_ATOM * num_atoms), rng)
+        if num_atoms == 1:
+            atoms = self.weights[label] @ self.offsets[label]
+            atoms = atoms[None]
+        else:
+            seed = int(rng.integers(2**31))
+            means = KMeans(num_atoms, n_init=1, max_iter=20, random_state=seed).fit(draws)
+            atoms = means.cluster_centers_
+        distances = np.sum(draws**2, 1)[:, None] + np.sum(atoms**2, 1) - 2 * draws @ atoms.T
+        shares = np.exp((distances.min(1, keepdims=True) - distances) / (2 * regularization))
+        shares /= shares.sum(1, keepdims=True)
+        mass = np.maximum(shares.sum(0), 1e-9)
+        shifts, covariances = [], []
+        for share, atom in zip(shares.T / mass[:, None], atoms, strict=True):
+            away = draws - atom
+            shift = share @ away
+            shifts.append(shift)
+            covariances.append(away.T @ (away * share[:, None]) - np.outer(shift, shift))
+        return mass / mass.sum(), atoms, np.array(shifts), np.array(covariances)
+
+    def to_bytes(self):
+        """Returns all of it as bytes; `from_bytes` reads them."""
+        file = io.BytesIO()
+        np.savez(file, **dataclasses.asdict(self))
+        return file.getvalue()
+
+    @classmethod
+    def from_bytes(cls, data):
+        """Returns the LocalGaussians that `to_bytes` wrote."""
+        with np.load(io.BytesIO(data)) as stored:
+            fields = {name: stored[name] for name in stored.files}
+        return cls(**{**fields, "within": float(fields["within"])})
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Proposal:
+    """Atoms to ask about, and what the model expects the answer to be.
+
+    Attributes:
+      weights: [L, K], the expected share of the class's records at each atom.
+      atoms: [L, K, p], in the basis, from the centre.
+      shifts: [L, K, p], where the mean of an atom's records is expected, from the atom.
+      covariances: [L, K, p, p], their expected covariance.
+    """
+
+    weights: np.ndarray
+    atoms: np.ndarray
+    shifts: np.ndarray
+    covariances: np.ndarray

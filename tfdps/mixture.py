@@ -1,0 +1,216 @@
+"""The layer of the mixture generator: classes of atoms, each a rectified Gaussian in a subspace.
+
+    image = clip(mean + gain * ((F g) B), -1, 1),    g ~ N(0, I)
+
+with mean, gain (per pixel) and F of the atom that z picks, and one basis B for all. No gradient
+trains it: whoever has released moments of the data sets its weights in closed form (`set_atoms`).
+"""
+
+import functools
+
+import keras
+import numpy as np
+
+from tfdps import checks
+
+# An edge that no z reaches: that of an atom of weight 0.
+_NEVER = 2.0
+
+# The normal coordinates end at 4.75 standard deviations: finite at z = 0 and z = 1, and so are
+# their slopes. Two normals in a million lie further out.
+_TAIL = 1e-6
+
+# Giles, "Approximating the erfinv function" (GPU Computing Gems, 2011), table 5: highest first, the
+# centre w < 5 in w - 2.5 and the tails in sqrt(w) - 3.
+_CENTRE = (
+    2.81022636e-08,
+    3.43273939e-07,
+    -3.5233877e-06,
+    -4.39150654e-06,
+    0.00021858087,
+    -0.00125372503,
+    -0.00417768164,
+    0.246640727,
+    1.50140941,
+)
+_TAILS = (
+    -0.000200214257,
+    0.000100950558,
+    0.00134934322,
+    -0.00367342844,
+    0.00573950773,
+    -0.0076224613,
+    0.00943887047,
+    1.00167406,
+    2.83297682,
+)
+
+_INITIAL_STDDEV = 0.25  # of a pixel, before somebody sets the atoms
+
+
+def images(z, labels, image_shape, num_classes, *, num_atoms):
+    """Returns the images, a Keras tensor, of a new `MixtureLayer` named "images".
+
+    Raises:
+      UsageError: for no atoms, or a z of another size than 1 + p with 1 <= p <= pixels.
+    """
+    checks.at_least("num_atoms", num_atoms, 1)
+    pixels = int(np.prod(image_shape))
+    if not 2 <= z.shape[-1] <= 1 + pixels:
+        raise checks.UsageError(
+            "generator mixture takes latent_dim = 1 + p (one number picks the atom, p are its "
+            f"coordinates), p from 1 to the {pixels} pixels; received latent_dim={z.shape[-1]}."
+        )
+    layer = MixtureLayer(image_shape, num_classes=num_classes, num_atoms=num_atoms, name="images")
+    return layer([z, labels])
+
+
+@keras.saving.register_keras_serializable(package="tfdps")
+class MixtureLayer(keras.layers.Layer):
+    """Images of a mixture of K rectified Gaussians for each of L classes, from [z, labels].
+
+    z[:, 0] picks the atom by the inverse of the class's cumulative weights, z[:, 1:] become
+    standard normals by the inverse of theirs: both rise with z, so that an image follows a slowly
+    moved coordinate. A batch of n holds n p^2 numbers for a moment: 40 MB for 1000 and p = 100.
+
+    Weights, none trainable, with d pixels and p coordinates; see `set_atoms`:
+      edges [L, K]: the smallest z[:, 0] that picks the atom; 2 for an atom that is never picked.
+      means, gains [L, K, d], factors [L, K, p, p], basis [p, d].
+
+    Before `set_atoms` it makes mid-grey noise.
+
+    Args:
+      image_shape: (height, width, channels), of d pixels together.
+      num_classes: L.
+      num_atoms: K.
+    """
+
+    def __init__(self, image_shape, *, num_classes, num_atoms, **kwargs):
+        super().__init__(**kwargs)
+        self.image_shape = tuple(image_shape)
+        self.num_classes = num_classes
+        self.num_atoms = num_atoms
+
+    def build(self, input_shape):
+        rank, pixels = input_shape[0][-1] - 1, int(np.prod(self.image_shape))
+        atoms = (self.num_classes, self.num_atoms)
+        constant = functools.partial(self.add_weight, trainable=False)
+        even = _edges(np.ones(atoms))
+        self.edges = constant(name="edges", shape=atoms, initializer=_fixed(even))
+        self.means = constant(name="means", shape=(*atoms, pixels), initializer="zeros")
+        self.factors = constant(
+            name="factors", shape=(*atoms, rank, rank), initializer=_fixed(np.eye(rank))
+        )
+        self.basis = constant(
+            name="basis", shape=(rank, pixels), initializer=keras.initializers.Orthogonal(seed=0)
+        )
+        # The rows of an orthonormal basis spread a variance of p over d pixels.
+        gain = keras.initializers.Constant(_INITIAL_STDDEV * np.sqrt(pixels / rank))
+        self.gains = constant(name="gains", shape=(*atoms, pixels), initializer=gain)
+
+    def set_atoms(self, *, weights, means, factors, basis, gains):
+        """Sets the mixture; returns None.
+
+        Args:
+          weights: [L, K], >= 0, of sum 1 in each class. An atom of weight 0 is never picked.
+          means: [L, K, d], in pixel units. May lie outside [-1, 1]: the sum is clipped.
+          factors: [L, K, p, p]; the covariance in basis coordinates is F F^T.
+          basis: [p, d], of orthonormal rows.
+          gains: [L, K, d], >= 0, a factor on each pixel's deviation.
+
+        Raises:
+          UsageError: for a shape, a value or a sum that is not as above. Nothing is set then.
+
+        Guarantee: every number given is written into the generator and ships with it. Give released
+        numbers only.
+        """
+        weights = np.asarray(weights, np.float64)
+        given = {"means": means, "factors": factors, "basis": basis, "gains": gains}
+        given = {name: np.asarray(value, np.float32) for name, value in given.items()}
+        for name, value in (("weights", weights), *given.items()):
+            expected = tuple(getattr(self, "edges" if name == "weights" else name).shape)
+            if value.shape != expected:
+                raise checks.UsageError(f"{name} must be {expected}, received {value.shape}.")
+            if not np.isfinite(value).all():
+                raise checks.UsageError(f"{name} must be finite, received NaN or infinity.")
+        totals = weights.sum(axis=1)
+        if (weights < 0).any() or np.abs(totals - 1).max() > 1e-4:
+            raise checks.UsageError(
+                "weights must be >= 0 and of sum 1 in each class, received a smallest of "
+                f"{weights.min():.3g} and sums from {totals.min():.6g} to {totals.max():.6g}."
+            )
+        if (given["gains"] < 0).any():
+            raise checks.UsageError(f"gains must be >= 0, received {given['gains'].min():.3g}.")
+        rows = given["basis"]
+        error = np.abs(rows @ rows.T - np.eye(len(rows))).max()
+        if error > 1e-3:
+            raise checks.UsageError(
+                f"basis must have orthonormal rows, received B B^T that differs by {error:.3g} from "
+                "the identity: orthonormalise it first."
+            )
+        self.edges.assign(_edges(weights))
+        for name, value in given.items():
+            getattr(self, name).assign(value)
+
+    def call(self, inputs):
+        z, labels = inputs
+        row = labels * self.num_atoms + self.atom_of(z[:, 0], labels)
+        means, gains, factors = (
+            keras.ops.take(keras.ops.reshape(table, (-1, *table.shape[2:])), row, axis=0)
+            for table in (self.means, self.gains, self.factors)
+        )
+        coordinates = keras.ops.matmul(factors, inverse_normal(z[:, 1:])[:, :, None])[:, :, 0]
+        pixels = means + gains * keras.ops.matmul(coordinates, self.basis)
+        return keras.ops.reshape(keras.ops.clip(pixels, -1.0, 1.0), (-1, *self.image_shape))
+
+    def atom_of(self, z, labels):
+        """Returns the atoms, int32 [n] in [0, K), that z, float32 [n] in [0, 1], picks.
+
+        The last atom whose edge z has reached. Not a search among sums made here: a GPU adds in
+        another order than a CPU or an ONNX runtime, and all have to pick the same atom.
+        """
+        edges = keras.ops.take(self.edges, labels, axis=0)
+        reached = keras.ops.maximum(z, 0.0)[:, None] >= edges
+        numbers = keras.ops.arange(self.num_atoms, dtype="int32")
+        return keras.ops.max(keras.ops.where(reached, numbers, 0), axis=1)
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0][0], *self.image_shape)
+
+    def get_config(self):
+        return super().get_config() | {
+            "image_shape": self.image_shape,
+            "num_classes": self.num_classes,
+            "num_atoms": self.num_atoms,
+        }
+
+
+def inverse_normal(probability):
+    """Returns the standard normal quantiles, float32, within 1e-5, of probabilities in [0, 1].
+
+    Those within 1e-6 of 0 or 1 count as that far from it. Of logarithms, roots and products only:
+    ONNX has no inverse of erf.
+    """
+    probability = keras.ops.clip(probability, _TAIL, 1 - _TAIL)
+    # 1 - x^2 for x = 2 probability - 1, without the rounding of x near the ends.
+    w = -keras.ops.log(4.0 * probability * (1.0 - probability))
+    centre = _polynomial(_CENTRE, w - 2.5)
+    # sqrt has no slope at w = 0: compiled, the gradient of the branch not taken would be NaN there.
+    tails = _polynomial(_TAILS, keras.ops.sqrt(keras.ops.maximum(w, 5.0)) - 3.0)
+    return 2**0.5 * (2.0 * probability - 1.0) * keras.ops.where(w < 5.0, centre, tails)
+
+
+def _polynomial(coefficients, x):
+    return functools.reduce(lambda value, coefficient: value * x + coefficient, coefficients)
+
+
+def _edges(weights):
+    """Returns the smallest z that picks each atom, float32 [L, K]: the weights before it, summed."""
+    ends = np.cumsum(weights / weights.sum(axis=1, keepdims=True), axis=1)
+    starts = np.concatenate([np.zeros_like(ends[:, :1]), ends[:, :-1]], axis=1)
+    return np.where(weights > 0, starts, _NEVER).astype(np.float32)
+
+
+def _fixed(value):
+    """Returns an initializer that fills a weight with `value`."""
+    return lambda shape, dtype: keras.ops.cast(keras.ops.broadcast_to(value, shape), dtype)
