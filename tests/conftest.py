@@ -64,8 +64,14 @@ def digits_run(tmp_path_factory):
 
 
 def small_config(model_dir, **changes):
-    """A RunConfig of 60 private steps on the digits."""
+    """A RunConfig of 60 private steps of the joint mechanism on the digits."""
     from tfdps.config import RunConfig
 
-    settings = {"num_steps": 60, "batch_size": 10, "regularization": 10.0, **changes}
+    settings = {
+        "mechanism": "joint",
+        "num_steps": 60,
+        "batch_size": 10,
+        "regularization": 10.0,
+        **changes,
+    }
     return RunConfig(model_dir=str(model_dir), **settings)

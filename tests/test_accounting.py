@@ -168,10 +168,10 @@ def test_bad_arguments_are_refused(changes, message):
 
 def test_a_plan_never_ends_above_its_target():
     for config in (
-        RunConfig(num_steps=300, target_epsilon=2.0),
-        RunConfig(noise_multiplier=2.0, target_epsilon=2.0),
-        RunConfig(num_steps=300, noise_multiplier=3.0, target_epsilon=4.0),
-        RunConfig(target_epsilon=2.0, accountant="pld"),
+        RunConfig(mechanism="joint", num_steps=300, target_epsilon=2.0),
+        RunConfig(mechanism="joint", noise_multiplier=2.0, target_epsilon=2.0),
+        RunConfig(mechanism="joint", num_steps=300, noise_multiplier=3.0, target_epsilon=4.0),
+        RunConfig(mechanism="joint", target_epsilon=2.0, accountant="pld"),
     ):
         plan = make_plan(config, 1438)
         assert plan.epsilon(plan.steps) <= config.target_epsilon
@@ -203,7 +203,7 @@ def test_a_plan_never_ends_above_its_target():
 )
 def test_a_plan_that_cannot_be_is_refused_with_the_way_out(settings, records, message):
     with pytest.raises(checks.UsageError) as error:
-        make_plan(RunConfig(**settings), records)
+        make_plan(RunConfig(**{"mechanism": "joint", **settings}), records)
     assert message in str(error.value)
 
 

@@ -6,6 +6,7 @@ from conftest import ROOT
 from tfdps import checks, flags
 from tfdps.config import FREE, GUARANTEE, RunConfig
 
+JOINT = RunConfig(mechanism="joint")
 FLAGFILES = sorted(path.name for path in (ROOT / "launch").glob("*.flags"))
 
 
@@ -14,7 +15,7 @@ def parse(*arguments):
 
 
 def test_config_survives_json_and_its_own_flagfile(tmp_path):
-    config = RunConfig(dataset="mnist", num_steps=7, learning_rate=1e-5, label=None)
+    config = RunConfig(mechanism="joint", dataset="mnist", num_steps=7, learning_rate=1e-5, label=None)
     assert RunConfig.from_json(config.to_json()) == config
     path = tmp_path / "run.flags"
     path.write_text(config.to_flags())
@@ -37,14 +38,14 @@ def test_config_survives_json_and_its_own_flagfile(tmp_path):
 )
 def test_a_value_out_of_range_is_named_with_what_is_allowed(field, value, message):
     with pytest.raises(checks.UsageError) as error:
-        RunConfig(**{field: value})
+        RunConfig(mechanism="joint", **{field: value})
     assert str(error.value) == message
 
 
 def test_fresh_images_are_the_floor_of_ratio_times_batch():
-    assert RunConfig(batch_size=50, debias_ratio=0.2).num_fresh == 10
-    assert RunConfig(batch_size=10, debias_ratio=0.3).num_fresh == 3  # 0.3 * 10 < 3 in floats
-    assert RunConfig(batch_size=50, debias_ratio=0.2, loss="plain").num_fresh == 0
+    assert RunConfig(mechanism="joint", batch_size=50, debias_ratio=0.2).num_fresh == 10
+    assert RunConfig(mechanism="joint", batch_size=10, debias_ratio=0.3).num_fresh == 3  # 0.3 * 10 < 3 in floats
+    assert RunConfig(mechanism="joint", batch_size=50, debias_ratio=0.2, loss="plain").num_fresh == 0
 
 
 def test_everything_that_enters_epsilon_is_marked_as_guarantee():
@@ -62,10 +63,10 @@ def test_everything_that_enters_epsilon_is_marked_as_guarantee():
         label="Male",
         image_size=32,
     )
-    policies = {name: policy for name, *_, policy in RunConfig().differences(changed)}
+    policies = {name: policy for name, *_, policy in JOINT.differences(changed)}
     assert set(policies.values()) == {GUARANTEE}
     assert len(policies) == 12
-    [(_, _, _, policy)] = RunConfig().differences(RunConfig(learning_rate=0.5))
+    [(_, _, _, policy)] = JOINT.differences(RunConfig(mechanism="joint", learning_rate=0.5))
     assert policy == FREE
 
 

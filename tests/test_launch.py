@@ -62,7 +62,7 @@ class TestBadInput:
 
     def test_fewer_records_than_the_batch(self, capsys, tmp_path):
         folder = image_folder(tmp_path / "images")
-        message = fails(capsys, f"--dataset=folder:{folder}", f"--model_dir={tmp_path}/run")
+        message = fails(capsys, f"--dataset=folder:{folder}", f"--model_dir={tmp_path}/run", "--batch_size=50")
         assert "batch_size=50 for 12 records" in message
 
     def test_labels_out_of_range(self, capsys, tmp_path, monkeypatch):
@@ -97,6 +97,7 @@ class TestBadInput:
         message = fails(
             capsys,
             f"--model_dir={tmp_path}/run",
+            "--mechanism=joint",
             "--target_epsilon=1",
             "--noise_multiplier=2",
             "--num_steps=9000",
@@ -106,7 +107,11 @@ class TestBadInput:
 
     def test_an_image_that_the_generator_cannot_make(self, capsys, tmp_path):
         message = fails(
-            capsys, f"--model_dir={tmp_path}/run", "--image_size=30", "--generator=biggan"
+            capsys,
+            f"--model_dir={tmp_path}/run",
+            "--mechanism=joint",
+            "--image_size=30",
+            "--generator=biggan",
         )
         assert "30" in message
 
@@ -205,7 +210,12 @@ def test_account_prints_the_published_step_counts_without_data(capsys, name, rdp
 
 def test_account_reads_the_size_of_the_data_set_where_no_flag_gives_it(capsys):
     out = succeeds(
-        capsys, "--mode=account", "--dataset=digits", "--num_steps=100", "--target_epsilon=1"
+        capsys,
+        "--mode=account",
+        "--mechanism=joint",
+        "--dataset=digits",
+        "--num_steps=100",
+        "--target_epsilon=1",
     )
     assert "records N                 1438" in out
     sigma = accounting.noise_multiplier(
@@ -219,26 +229,32 @@ def test_the_job_runs_from_any_folder_with_a_bare_flagfile_name(command, tmp_pat
     """Real MNIST, the package's flag file, another working directory, relative paths refused none."""
     run = tmp_path / "run"
     result = command(
-        "--flagfile=mnist.flags", f"--data_dir={tfds_dir}", f"--model_dir={run}", "--num_steps=40"
+        "--flagfile=mnist_eps1.flags", f"--data_dir={tfds_dir}", f"--model_dir={run}"
     )
     assert result.returncode == 0, result.stderr
     assert "Traceback" not in result.stderr
-    assert "40 noisy steps" in result.stdout
+    assert "4 noisy steps" in result.stdout
     card = json.loads((run / "export" / "model_card.json").read_text())
     assert card["generator"]["image_shape"] == [28, 28, 1]
     assert card["privacy"]["dataset_size"] == 60_000
+    assert 0.99 < card["privacy"]["epsilon"] <= 1
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("extra", [[], ["--generator=dcgan"]])
+@pytest.mark.parametrize(
+    "extra",
+    [
+        ["--latent_dim=9"],
+        ["--mechanism=joint", "--batch_size=4", "--num_steps=20"],
+        ["--mechanism=joint", "--batch_size=4", "--num_steps=20", "--generator=dcgan"],
+    ],
+)
 def test_own_images_train_from_a_folder(command, tmp_path, extra):
     images, run = image_folder(tmp_path / "images"), tmp_path / "run"
     result = command(
         f"--dataset=folder:{images}",
         "--image_size=8",
         f"--model_dir={run}",
-        "--batch_size=4",
-        "--num_steps=20",
         *extra,
     )
     assert result.returncode == 0, result.stderr

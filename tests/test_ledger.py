@@ -12,7 +12,7 @@ from tfdps.accounting import Charge, epsilon_of
 from tfdps.config import RunConfig
 from tfdps.plan import make_plan
 
-PLAN = make_plan(RunConfig(num_steps=500), 1438)
+PLAN = make_plan(RunConfig(mechanism="joint", num_steps=500), 1438)
 
 
 def block(first, count):
@@ -138,7 +138,7 @@ def test_a_header_without_a_plan_is_refused(path):
 
 class TestStagesOfDifferentNoise:
     plan = dataclasses.replace(
-        make_plan(RunConfig(batch_size=500, num_steps=4, accountant="pld"), 500),
+        make_plan(RunConfig(mechanism="joint", batch_size=500, num_steps=4, accountant="pld"), 500),
         shares=(1 / 3, 0.1, 0.1, 1 - 1 / 3 - 0.2),  # of all records, so epsilon stays
     )
 

@@ -71,7 +71,7 @@ def test_shares_of_subsampled_steps_meet_the_target_too(accountant):
 
 
 def test_without_shares_every_step_has_the_plans_noise():
-    plan = make_plan(RunConfig(num_steps=300, noise_multiplier=4.0), 1438)
+    plan = make_plan(RunConfig(mechanism="joint", num_steps=300, noise_multiplier=4.0), 1438)
     assert plan.noise_multipliers == (4.0,) * 300
     assert plan.charges(20, 50) == [Charge(4.0, 50 / 1438, 50)]
     unprotected = make_plan(RunConfig(mechanism="none", num_steps=3), 1438)
@@ -141,7 +141,7 @@ def test_the_account_has_a_line_a_round_and_no_most_steps():
         )
     ]
     assert not any("most steps" in line for line in lines)
-    equal = RunConfig(batch_size=500, num_steps=5)
+    equal = RunConfig(mechanism="joint", batch_size=500, num_steps=5)
     assert sum("most steps" in line for line in account(equal, make_plan(equal, 500))) == 2
 
 

@@ -75,13 +75,13 @@ def export_checkpoint(config, say=print):
 def build_model(config, spec, plan):
     """Returns the DPSinkhorn model of a run: its learner, generators, mechanism and optimizer."""
 
-    def generator():
+    def generator(**atoms):
         return generators.build(
             config.generator,
             image_shape=spec.image_shape,
             num_classes=spec.num_classes,
             latent_dim=config.latent_dim,
-            num_atoms=config.num_atoms,
+            **atoms,
         )
 
     if config.mechanism == "per_record":
@@ -94,7 +94,7 @@ def build_model(config, spec, plan):
             regularization=config.regularization,
         )
         learner = MomentLearner(
-            generator(),
+            generator(num_atoms=config.num_atoms),
             PerRecordMechanism(),
             plan=plan,
             schedule=schedule.of(config.num_atoms),
