@@ -22,7 +22,8 @@ def test_without_noise_everything_is_kept():
     np.testing.assert_allclose(
         shrinkage.blocks(matrix @ matrix, rings, 0.0), matrix @ matrix, atol=1e-12
     )
-    np.testing.assert_allclose(shrinkage.spectra(matrix, 0.0), matrix, atol=1e-12)
+    np.testing.assert_allclose(shrinkage.vector_bands(values, rings, 0.0), values)
+    np.testing.assert_allclose(shrinkage.matrix_bands(matrix, rings, 0.0), matrix)
 
 
 @pytest.mark.parametrize("signal", [0.0, 0.3, 1.0, 5.0])
@@ -83,19 +84,41 @@ def test_blocks_bring_a_smooth_covariance_out_of_noise_that_hides_it():
     assert len(basis) == 64
 
 
-def test_noise_alone_has_no_spectrum_left():
+BANDS = np.arange(24) // 8
+
+
+def test_bands_keep_what_the_posterior_mean_keeps():
+    """Normal signals of known variances: the estimate is as good as the Bayes rule that knows them."""
     rng = np.random.default_rng(4)
-    noise = np.stack([symmetric_noise(rng, 40, 1.5) for _ in range(20)])
-    left = np.linalg.norm(shrinkage.spectra(noise, np.full(20, 1.5)))
-    assert left < 0.25 * np.linalg.norm(noise)
+    stddev = np.array([3.0, 1.0, 0.1])[BANDS]
+    noise = rng.uniform(0.5, 2.0, size=400)
+    truth = stddev * rng.normal(size=[400, 24])
+    noisy = truth + noise[:, None] * rng.normal(size=truth.shape)
+    best = stddev**2 / (stddev**2 + noise[:, None] ** 2)
+    error = np.mean((shrinkage.vector_bands(noisy, BANDS, noise) - truth) ** 2)
+    assert error < 1.02 * np.mean((best * noisy - truth) ** 2)
+    assert error < 0.6 * np.mean((noisy - truth) ** 2)
 
 
-def test_a_strong_direction_comes_out_at_its_own_size():
-    """A spike of 30 in noise of edge 8.9: the sample eigenvalue is too large, the shrunk one not."""
+def test_bands_of_matrices_do_the_same_in_blocks():
     rng = np.random.default_rng(5)
-    direction = np.ones(40) / np.sqrt(40)
-    matrix = 30 * np.outer(direction, direction) + symmetric_noise(rng, 40, 1.0)
-    largest = np.linalg.eigvalsh(matrix)[-1]
-    shrunk = np.linalg.eigvalsh(shrinkage.spectra(matrix, 1.0))[-1]
-    np.testing.assert_allclose(shrunk, np.sqrt(largest**2 - 80))
-    assert abs(shrunk - 30) < 3  # noise along the direction has standard deviation 1
+    scale = np.array([3.0, 1.0, 0.05])[BANDS]
+    noise = rng.uniform(0.5, 1.0, size=50)
+    truth = np.stack([symmetric_noise(rng, 24, 1.0) for _ in noise]) * np.outer(scale, scale)
+    noisy = truth + np.stack([symmetric_noise(rng, 24, s) for s in noise])
+    variance = np.outer(scale, scale) ** 2
+    best = variance / (variance + noise[:, None, None] ** 2)
+    shrunk = shrinkage.matrix_bands(noisy, BANDS, noise)
+    np.testing.assert_allclose(shrunk, shrunk.swapaxes(-1, -2))
+    error = np.mean((shrunk - truth) ** 2)
+    assert error < 1.05 * np.mean((best * noisy - truth) ** 2)
+    assert error < 0.7 * np.mean((noisy - truth) ** 2)
+
+
+def test_bands_of_noise_alone_vanish():
+    rng = np.random.default_rng(6)
+    noise = np.stack([symmetric_noise(rng, 24, 1.5) for _ in range(50)])
+    left = np.linalg.norm(shrinkage.matrix_bands(noise, BANDS, np.full(50, 1.5)))
+    assert left < 0.15 * np.linalg.norm(noise)
+    one = rng.normal(size=[24])
+    assert np.linalg.norm(shrinkage.vector_bands(one, BANDS, 1.0)) < np.linalg.norm(one)

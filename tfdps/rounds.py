@@ -30,6 +30,7 @@ MOST_WAVES = 800  # of the scatter, the slowest: 320,000 numbers; all waves of a
 _MASS, _ENERGY, _SECOND = 0.7, 0.2, 3.0
 _SCATTER_SECOND = 6.0
 
+_BAND = 8  # coordinates of like variance that shrink together
 _SMALLEST_PIXEL_VARIANCE = 1e-4
 _SMALLEST_VARIANCE = 0.02  # of an atom along a direction, over the basis' median
 
@@ -222,7 +223,9 @@ class AtomRound:
         means = moments.displacement / count[..., None]
         noise = moments.displacement_stddev / count
         in_basis = means @ model.basis.T
-        shifts = expected.shifts + shrinkage.vectors(in_basis - expected.shifts, noise[..., None])
+        shifts = expected.shifts + shrinkage.vector_bands(
+            in_basis - expected.shifts, _bands(model), noise
+        )
         centres, details = self._outside(model, means - in_basis @ model.basis, count, noise)
         return dataclasses.replace(
             model,
@@ -255,12 +258,20 @@ class AtomRound:
         of_class = np.sum(share[..., None, None] * change, axis=1)
         class_noise = np.sqrt(np.sum((share * change_noise) ** 2, axis=1))
         common_noise = np.sqrt(np.sum(class_noise**2)) / len(class_noise)
-        common = shrinkage.spectra(of_class.mean(axis=0), common_noise)
-        of_class = common + shrinkage.spectra(of_class - common, class_noise)
-        change = of_class[:, None] + shrinkage.spectra(change - of_class[:, None], change_noise)
+        bands = _bands(model)
+        common = shrinkage.matrix_bands(of_class.mean(axis=0), bands, common_noise)
+        of_class = common + shrinkage.matrix_bands(of_class - common, bands, class_noise)
+        change = of_class[:, None] + shrinkage.matrix_bands(
+            change - of_class[:, None], bands, change_noise
+        )
         values, directions = np.linalg.eigh(expected.covariances + change)
         smallest = _SMALLEST_VARIANCE * np.median(model.variances)
         return directions * np.sqrt(np.maximum(values, smallest))[..., None, :]
+
+
+def _bands(model):
+    """int [p]: coordinates of the basis in bands of like variance, for shrinkage."""
+    return np.arange(len(model.basis)) // _BAND
 
 
 def _scale_to(wanted, variances):

@@ -9,6 +9,7 @@ import numpy as np
 
 # Of the budget, the sum of 1 / sigma^2; benchmarks/recipe.md has what was tried.
 _CENTRE_SHARE, _SCATTER_SHARE = 0.12, 0.15
+_GROWTH = 2.0  # of the share from one round with atoms to the next
 _FIRST_SPLIT, _SPLIT = 8, 4  # most atoms that one becomes in a round
 
 
@@ -29,7 +30,7 @@ def of(num_atoms):
     while counts[-1] < num_atoms:
         split = _FIRST_SPLIT if counts[-1] == 1 else _SPLIT
         counts.append(min(num_atoms, split * counts[-1]))
-    parts = 2.0 ** np.arange(len(counts))
+    parts = _GROWTH ** np.arange(len(counts))
     shares = (1 - _CENTRE_SHARE - _SCATTER_SHARE) * parts / parts.sum()
     return [
         Entry("centre", _CENTRE_SHARE, 1),

@@ -3,9 +3,8 @@
 Every function takes a released value and the standard deviation of its noise, both public, and
 returns an estimate of smaller expected error. All of it is post-processing: it costs no privacy.
 
-Source: James & Stein 1961; blocks after Cai 1999 (Annals of Statistics 27); eigenvalues after
-Gavish & Donoho 2017 (IEEE Transactions on Information Theory 63), whose optimal shrinkage of a
-matrix in white noise is used here for symmetric matrices.
+Sources: James & Stein 1961; in blocks, Cai 1999 (Annals of Statistics 27); over many alike, the
+empirical Bayes of Efron & Morris 1973 (JASA 68).
 
 A "symmetric noise of s" has standard deviation s on the diagonal and s / sqrt(2) beside it, as a
 released second moment has.
@@ -65,26 +64,45 @@ def blocks(matrix, ring_of, noise):
     return flat + rest * kept[np.ix_(ring_of, ring_of)]
 
 
-def spectra(matrices, noise):
-    """Returns symmetric matrices [..., p, p] with their eigenvalues shrunk.
+def vector_bands(vectors, band_of, noise):
+    """Returns vectors [..., p], each band of coordinates shrunk to zero, all vectors alike in law.
 
-    Eigenvalues that the noise alone can make, up to sqrt(2 p) s, are shrunk together, by James and
-    Stein; a larger one y becomes sqrt(y^2 - 2 p s^2), its sign kept.
+    Empirical Bayes: the energy of the signal in a band is what all vectors have there on average,
+    less their noise; a vector keeps signal / (signal + its own noise) of the band.
+
+    Args:
+      vectors: float [..., p].
+      band_of: int [p], the band of each coordinate.
+      noise: standard deviation on every element of a vector, broadcasts against [...].
+    """
+    member = np.eye(band_of.max() + 1)[band_of]
+    noise = np.broadcast_to(noise, vectors.shape[:-1])[..., None]
+    expected = noise**2 * member.sum(axis=0)
+    kept = _posterior(vectors**2 @ member, expected, groups=1)
+    return vectors * kept[..., band_of]
+
+
+def matrix_bands(matrices, band_of, noise):
+    """Returns symmetric matrices [..., p, p], shrunk as `vector_bands` does, in blocks of two bands.
 
     Args:
       matrices: float [..., p, p].
+      band_of: int [p].
       noise: s of the symmetric noise, broadcasts against [...].
     """
-    size = matrices.shape[-1]
-    noise = np.broadcast_to(noise, matrices.shape[:-2])[..., None]
-    values, directions = np.linalg.eigh(matrices)
-    edge = 2 * size * noise**2
-    above = values**2 > edge
-    low = np.where(above, 0, values)
-    # A symmetric noise has energy s^2 p (p + 1) / 2, spread over p eigenvalues.
-    low = vectors(low, noise * np.sqrt((size + 1) / 2))
-    high = np.sign(values) * np.sqrt(np.maximum(values**2 - edge, 0))
-    return (directions * np.where(above, high, low)[..., None, :]) @ directions.swapaxes(-1, -2)
+    member = np.eye(band_of.max() + 1)[band_of]
+    count = member.sum(axis=0)
+    noise = np.broadcast_to(noise, matrices.shape[:-2])[..., None, None]
+    expected = noise**2 / 2 * (np.outer(count, count) + np.diag(count))
+    kept = _posterior(member.T @ matrices**2 @ member, expected, groups=2)
+    return matrices * kept[..., band_of[:, None], band_of]
+
+
+def _posterior(energy, expected, groups):
+    """What to keep of each group (the last `groups` axes), given its energy and its noise's."""
+    leading = tuple(range(energy.ndim - groups))
+    signal = np.maximum(np.mean(energy - expected, axis=leading), 0)
+    return signal / np.maximum(signal + expected, 1e-30)
 
 
 def _kept(expected, energy):
