@@ -91,7 +91,8 @@ def _spent(run, plan, card, say):
         )
     if not total:
         raise checks.UsageError(f"the ledger {run.ledger} has no steps. Train first.")
-    say("Drawing the report; a point of epsilon by PLD takes a second or more.")
+    if any(charge.sampling_probability < 1 for charge in charges):
+        say("Drawing the report; a point of epsilon by PLD takes a second or more.")
     spent = plots.spending(charges, plan.delta)
     epsilon = spent.at_end[plan.accountant]
     return spent, {
