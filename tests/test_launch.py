@@ -62,7 +62,9 @@ class TestBadInput:
 
     def test_fewer_records_than_the_batch(self, capsys, tmp_path):
         folder = image_folder(tmp_path / "images")
-        message = fails(capsys, f"--dataset=folder:{folder}", f"--model_dir={tmp_path}/run", "--batch_size=50")
+        message = fails(
+            capsys, f"--dataset=folder:{folder}", f"--model_dir={tmp_path}/run", "--batch_size=50"
+        )
         assert "batch_size=50 for 12 records" in message
 
     def test_labels_out_of_range(self, capsys, tmp_path, monkeypatch):
@@ -228,9 +230,7 @@ def test_account_reads_the_size_of_the_data_set_where_no_flag_gives_it(capsys):
 def test_the_job_runs_from_any_folder_with_a_bare_flagfile_name(command, tmp_path, tfds_dir):
     """Real MNIST, the package's flag file, another working directory, relative paths refused none."""
     run = tmp_path / "run"
-    result = command(
-        "--flagfile=mnist_eps1.flags", f"--data_dir={tfds_dir}", f"--model_dir={run}"
-    )
+    result = command("--flagfile=mnist_eps1.flags", f"--data_dir={tfds_dir}", f"--model_dir={run}")
     assert result.returncode == 0, result.stderr
     assert "Traceback" not in result.stderr
     assert "4 noisy steps" in result.stdout

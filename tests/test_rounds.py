@@ -118,7 +118,9 @@ def test_without_noise_two_atoms_are_the_two_gaussians(data):
         np.testing.assert_allclose(found, centres, atol=0.06)
         np.testing.assert_allclose(model.weights[label], 0.5, atol=0.06)
         for factor in model.factors[label]:
-            spread = np.sqrt(np.diag(basis @ model.basis.T @ factor @ factor.T @ model.basis @ basis.T))
+            spread = np.sqrt(
+                np.diag(basis @ model.basis.T @ factor @ factor.T @ model.basis @ basis.T)
+            )
             np.testing.assert_allclose(spread, stddev, atol=0.05)
 
 

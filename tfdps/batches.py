@@ -5,7 +5,6 @@ import tensorflow as tf
 
 from tfdps.sampling import PoissonSampler
 
-
 _PREFETCHED_BYTES = 2**26  # of batches that wait; one at least
 
 

@@ -181,8 +181,8 @@ class RunConfig:
     )
     num_atoms: typing.Optional[int] = _field(
         None,
-        "mixture: atoms a class, each a Gaussian of its own; default 4. Thousands of records a class at epsilon "
-        "10 carry 32, at epsilon 1 about 4, at 0.2 one.",
+        "mixture: atoms a class, each a Gaussian of its own; default 4. Thousands of records a class "
+        "carry 32 at epsilon 10, about 4 at epsilon 1, one at 0.2.",
         resume=GUARANTEE,
     )
     learning_rate: float = _field(1e-3, "Adam's learning rate.")
@@ -267,9 +267,13 @@ class RunConfig:
             raise checks.UsageError(f"not a run configuration: {error}.") from error
 
     def to_flags(self):
-        """Returns a valid absl flagfile: a --name=value line for every field that has a value."""
-        values = dataclasses.asdict(self)
-        return "".join(f"--{name}={value}\n" for name, value in values.items() if value is not None)
+        """Returns a valid absl flagfile: a --name=value line for every field with a value and a use."""
+        without = _GRADIENTS_ONLY if self.mechanism == "per_record" else ()
+        return "".join(
+            f"--{name}={value}\n"
+            for name, value in dataclasses.asdict(self).items()
+            if value is not None and name not in without
+        )
 
     def differences(self, other):
         """Returns [(field name, self's value, other's value, resume policy)] where they differ."""

@@ -11,7 +11,7 @@ import tensorflow as tf
 import tqdm
 
 from tfdps import accounting, batches
-from tfdps.audit import one_run
+from tfdps.audit import contributions, one_run
 from tfdps.data import Dataset
 
 MEANING = (
@@ -25,7 +25,7 @@ FAILURE_PROBABILITY = 0.01
 _NUM_CANARIES = 1000
 _NUM_RECORDS = 500
 _NUM_GUESSES = 200
-_NUM_STEPS = 300
+_NUM_STEPS = 300  # of joint; per_record takes its rounds, each on all records unless the plan says less
 
 
 def audit_canaries(build, plan, dataset):
@@ -40,16 +40,10 @@ def audit_canaries(build, plan, dataset):
     """
     rng = np.random.default_rng()
     planted, included = _plant(dataset, rng)
-    # The expected size: a public number, where the true one would tell how many canaries are in.
-    size = planted.num_records + _NUM_CANARIES // 2
-    short = dataclasses.replace(
-        plan,
-        dataset_size=size,
-        batch_size=min(plan.batch_size, size),
-        steps=_NUM_STEPS,
-        target_epsilon=None,
-    )
-    scores = _scores(build(short), short, planted, dataset.spec.num_classes)
+    short = _short_plan(plan, planted.num_records + _NUM_CANARIES // 2)
+    model = build(short)
+    score = {"joint": _pulled, "per_record": _added}[model.mechanism.name]
+    scores = score(model.learner, short, planted)
     correct = one_run.guesses(scores, included, num_guesses=_NUM_GUESSES)
     found = one_run.one_run_epsilon(
         num_canaries=_NUM_CANARIES,
@@ -59,7 +53,7 @@ def audit_canaries(build, plan, dataset):
         failure_probability=FAILURE_PROBABILITY,
     )
     claim = accounting.epsilon_of(
-        short.charges(0, _NUM_STEPS), delta=plan.delta, accountant=plan.accountant
+        short.charges(0, short.steps), delta=plan.delta, accountant=plan.accountant
     )
     return {
         "meaning": MEANING,
@@ -70,14 +64,29 @@ def audit_canaries(build, plan, dataset):
         "num_canaries": _NUM_CANARIES,
         "num_guesses": _NUM_GUESSES,
         "num_correct": correct,
-        "num_steps": _NUM_STEPS,
+        "num_steps": short.steps,
         "num_records": planted.num_records,
     }
 
 
+def _short_plan(plan, size):
+    """The plan of a run on about `size` records, with the noise and the batch size of `plan`.
+
+    `size` is the expected number: a public one, where the true one would tell how many canaries are
+    in. Where every step reads all records it still does, and the claim is the run's own.
+    """
+    return dataclasses.replace(
+        plan,
+        dataset_size=size,
+        batch_size=size if plan.sampling_probability == 1 else min(plan.batch_size, size),
+        steps=_NUM_STEPS if plan.shares is None else plan.steps,
+        target_epsilon=None,
+    )
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Planted:
-    """A data set with canaries in it, and all canaries, in it or not."""
+    """A data set with canaries behind its first `num_records`, and all canaries, in it or not."""
 
     dataset: Dataset
     num_records: int
@@ -101,23 +110,76 @@ def _plant(dataset, rng):
     return _Planted(planted, len(chosen), canaries, labels), included
 
 
-def _scores(model, plan, planted, num_classes):
-    """float [canaries]: how far the releases moved the images of its class towards each canary."""
+def _draws(plan, planted, mechanism):
+    """The padded draws of the run's steps, as training makes them, with a bar for the user."""
+    draws = batches.poisson_batches(
+        planted.dataset,
+        plan.sampling_probability,
+        plan.steps,
+        truncated=mechanism.bounds_any_batches,
+    )
+    seconds = 0.5 if sys.stderr.isatty() else 30.0
+    return tqdm.tqdm(
+        draws, total=plan.steps, desc="canaries", unit="step", leave=False, mininterval=seconds
+    )
+
+
+def _pulled(learner, plan, planted):
+    """Joint, float [canaries]: how far the releases moved the images of its class towards each."""
+    num_classes = planted.dataset.spec.num_classes
 
     @tf.function
     def step(batch):
-        z, labels = model.latents()
-        _, released = model.noisy_step(batch, z, labels)
+        z, labels = learner.latents()
+        _, released = learner.noisy_step(batch, z, labels)
         return tf.math.unsorted_segment_sum(released, labels[: len(released)], num_classes)
 
     total = 0.0
-    draws = batches.poisson_batches(planted.dataset, plan.sampling_probability, plan.steps)
-    seconds = 0.5 if sys.stderr.isatty() else 30.0
-    for batch in tqdm.tqdm(
-        draws, total=plan.steps, desc="canaries", unit="step", leave=False, mininterval=seconds
-    ):
+    for batch in _draws(plan, planted, learner.mechanism):
         total += step(batch).numpy().astype(np.float64)
     # The release is a gradient: images move against it.
     pull = -total.reshape(num_classes, -1)
     canaries = planted.canaries.reshape(_NUM_CANARIES, -1) / 127.5 - 1
     return np.einsum("ij,ij->i", canaries, pull[planted.labels])
+
+
+def _added(learner, plan, planted):
+    """Per record, float [canaries]: how much of each one's contribution is in the releases.
+
+    The attacker knows all records and canaries, only not who of the latter is in: what is expected
+    of the release before the coins are known is subtracted; and from the contribution looked for,
+    what it has in common with the other canaries of its class, which shows how many are in and not
+    which. Rounds add up by the inverse of their noise's variance, as likelihoods do.
+    """
+    scores = np.zeros(_NUM_CANARIES)
+    seen = _recorded(learner)
+    images, labels = (
+        values[: planted.num_records] for values in (planted.dataset.images, planted.dataset.labels)
+    )
+    for number, batch in enumerate(_draws(plan, planted, learner.mechanism)):
+        learner.step(batch, number)
+        (question, noise_multiplier), released = seen.pop()
+        rest = released.numpy() - contributions.total(images, labels, question)
+        rest -= contributions.total(planted.canaries, planted.labels, question) / 2
+        rest /= (noise_multiplier * question.scales.clip_norm) ** 2
+        for label in np.unique(planted.labels):
+            own = np.flatnonzero(planted.labels == label)
+            added = np.stack(
+                [contributions.contribution(planted.canaries[i], label, question) for i in own]
+            )
+            added -= added.mean(axis=0)
+            scores[own] += added @ rest[contributions.places(label, question)]
+    return scores
+
+
+def _recorded(learner):
+    """The list that gets (state, released array) of every later step of the learner."""
+    release, seen = learner.release, []
+
+    def record(state, batch):
+        released = release(state, batch)
+        seen.append((state, released))
+        return released
+
+    learner.release = record
+    return seen
