@@ -45,13 +45,12 @@ def test_a_value_out_of_range_is_named_with_what_is_allowed(field, value, messag
 
 
 def test_fresh_images_are_the_floor_of_ratio_times_batch():
-    assert RunConfig(mechanism="joint", batch_size=50, debias_ratio=0.2).num_fresh == 10
-    assert (
-        RunConfig(mechanism="joint", batch_size=10, debias_ratio=0.3).num_fresh == 3
-    )  # 0.3 * 10 < 3 in floats
-    assert (
-        RunConfig(mechanism="joint", batch_size=50, debias_ratio=0.2, loss="plain").num_fresh == 0
-    )
+    def joint(**changes):
+        return RunConfig(mechanism="joint", **changes)
+
+    assert joint(batch_size=50, debias_ratio=0.2).num_fresh == 10
+    assert joint(batch_size=10, debias_ratio=0.3).num_fresh == 3  # 0.3 * 10 < 3 in floats
+    assert joint(batch_size=50, debias_ratio=0.2, loss="plain").num_fresh == 0
 
 
 def test_everything_that_enters_epsilon_is_marked_as_guarantee():

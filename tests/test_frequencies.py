@@ -10,14 +10,16 @@ from tfdps.frequencies import cosine_basis
 def test_all_waves_are_an_orthonormal_basis(shape):
     basis, rings = cosine_basis(shape)
     size = np.prod(shape)
-    assert basis.shape == (size, size) and rings.shape == (size,)
+    assert basis.shape == (size, size)
+    assert rings.shape == (size,)
     np.testing.assert_allclose(basis @ basis.T, np.eye(size), atol=1e-6)  # float32
 
 
 def test_the_first_waves_are_the_slowest():
     basis, rings = cosine_basis((12, 12, 1), 30)
     assert basis.shape == (30, 144)
-    assert list(rings) == sorted(rings) and rings[0] == 0
+    assert list(rings) == sorted(rings)
+    assert rings[0] == 0
     every, _ = cosine_basis((12, 12, 1))
     np.testing.assert_array_equal(basis, every[:30])
     np.testing.assert_allclose(basis[0], np.full(144, 1 / 12), atol=1e-7)

@@ -94,7 +94,9 @@ def test_shares_of_the_schedule_sum_to_one(num_atoms):
     assert sum(entry.share for entry in entries) == pytest.approx(1)
     assert [entry.name for entry in entries[:2]] == ["centre", "scatter"]
     counts = [entry.num_atoms for entry in entries[2:]]
-    assert counts[0] == 1 and counts[-1] == num_atoms and counts == sorted(counts)
+    assert counts[0] == 1
+    assert counts[-1] == num_atoms
+    assert counts == sorted(counts)
 
 
 def test_without_noise_one_atom_is_the_sample_s_mean_and_covariance(data):
@@ -159,4 +161,5 @@ def test_a_dead_atom_keeps_a_little_weight_and_no_wild_mean(data):
     moments.mass[0, 0], moments.displacement[0, 0] = -50.0, 3000.0
     again = step.absorb(model, question, moments)
     assert 0 < again.weights[0, 0] < 0.1
-    assert np.isfinite(again.means).all() and np.isfinite(again.factors).all()
+    assert np.isfinite(again.means).all()
+    assert np.isfinite(again.factors).all()

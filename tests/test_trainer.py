@@ -154,7 +154,9 @@ def test_the_loss_sees_pixels_from_minus_one_to_one_and_scaled_labels(digits, mo
     images, labels, weights = batch_of(digits, [4, 7, 11])
     z, own = model.learner.latents()
     generated = model.generator([z, own], training=True)
-    loss, gradient, fresh_gradient = model.learner.image_gradients(generated, own, images, labels, weights)
+    loss, gradient, fresh_gradient = model.learner.image_gradients(
+        generated, own, images, labels, weights
+    )
     eye = 15.0 * np.eye(10, dtype=np.float32)
 
     def features(pixels, classes):
