@@ -36,11 +36,11 @@ def broken_release(change):
     """Tampers with a model: `change(gradient, release, batch)` is released instead."""
 
     def tamper(model):
-        def release(images, labels, batch):
-            loss, gradient, fresh = model._image_gradients(images, labels, *batch)
-            return loss, change(gradient, model.mechanism.release, batch), fresh
+        def release(state, batch):
+            gradient = model.learner.image_gradients(*state, *batch)[1]
+            return change(gradient, model.mechanism.release, batch)
 
-        model.release = release
+        model.learner.release = release
         return model
 
     return tamper
@@ -98,7 +98,7 @@ def test_a_shape_that_follows_the_draw_is_caught(digits):
 
     result = audit(digits, broken=broken_release(follow))
     assert result["violation"]
-    assert failed(result) == ["shape does not follow the draw"]
+    assert ["shape does not follow the draw" in name for name in failed(result)] == [True]
     assert result["lower_bound"]["epsilon"] == np.inf
 
 
@@ -173,8 +173,9 @@ def test_a_sampler_that_tosses_no_fair_coins_is_caught(monkeypatch, fault, caugh
 
 def test_the_worst_pair_is_as_far_apart_as_the_sensitivity_allows(digits):
     config = small_config("unused")
-    model = train.build_model(config, digits.spec, make_plan(config, len(digits)))
-    empty, second = worst_case.worst_neighbours(model, 40)
+    plan = make_plan(config, len(digits))
+    model = train.build_model(config, digits.spec, plan)
+    empty, second = worst_case.worst_neighbours(model, plan, 40)
     assert empty.without[2].numpy().sum() == 0
     assert empty.having[2].numpy().sum() == 1
     assert second.distance == pytest.approx(2 * config.clip_norm, rel=1e-3)
@@ -182,7 +183,7 @@ def test_the_worst_pair_is_as_far_apart_as_the_sensitivity_allows(digits):
     noiseless = tf_privacy.gaussian_adam(clip_norm=config.clip_norm, noise_stddev=0.0)
     model.mechanism.optimizer = noiseless
     released = [
-        model.release(second.images, second.labels, batch)[1].numpy()
+        model.learner.release(second.state, batch).numpy()
         for batch in (second.without, second.having)
     ]
     np.testing.assert_allclose(released[1] - released[0], second.difference, atol=1e-6)

@@ -25,7 +25,9 @@ FAILURE_PROBABILITY = 0.01
 _NUM_CANARIES = 1000
 _NUM_RECORDS = 500
 _NUM_GUESSES = 200
-_NUM_STEPS = 300  # of joint; per_record takes its rounds, each on all records unless the plan says less
+_NUM_STEPS = (
+    300  # of joint; per_record takes its rounds, each on all records unless the plan says less
+)
 
 
 def audit_canaries(build, plan, dataset):

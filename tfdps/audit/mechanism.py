@@ -16,8 +16,9 @@ from tfdps.sampling import PoissonSampler
 MEANING = (
     "One real step, many times, on a state and a record crafted so that the release moves the most, "
     "with the record drawn for certain: the attacker sees every released number. The lower bound "
-    "holds for that step and its claim, before amplification by sampling, which rests on the "
-    "sampler's own checks. A lower bound on what leaks, and no proof of safety."
+    "holds for that step and its claim (of several, the step whose bound comes nearest to its "
+    "claim), before amplification by sampling, which rests on the sampler's own checks. A lower "
+    "bound on what leaks, and no proof of safety."
 )
 FAILURE_PROBABILITY = 1e-4  # that a right mechanism is accused by a bound
 

@@ -138,7 +138,9 @@ def _plain_images(learner, grey, fresh):
 def _clipped_gradient(learner, state, batch):
     """What the claim says of the un-noised release: the auditor's own clip, not the mechanism's."""
     gradient = learner.image_gradients(*state, *batch)[1].numpy()
-    return gradient * min(1.0, learner.config.clip_norm / max(float(np.linalg.norm(gradient)), 1e-30))
+    return gradient * min(
+        1.0, learner.config.clip_norm / max(float(np.linalg.norm(gradient)), 1e-30)
+    )
 
 
 def _states(learner, plan):
@@ -176,7 +178,9 @@ def _record_neighbours(model, name, question, noise_multiplier):
 
     def pair(title, *chosen):
         images, labels = ([records[i][field] for i in chosen] for field in (0, 1))
-        sums = [contributions.total(images[:n], labels[:n], question) for n in range(len(chosen) + 1)]
+        sums = [
+            contributions.total(images[:n], labels[:n], question) for n in range(len(chosen) + 1)
+        ]
         return Neighbours(
             name=f"{name}: {title}",
             state=(question, noise_multiplier),
@@ -194,7 +198,11 @@ def _record_neighbours(model, name, question, noise_multiplier):
 
 def _far(question, shape):
     """Black where the atoms of class 0 are bright, and white where they are dark."""
-    return np.where(question.atoms.positions[0].mean(axis=0) > 0, 0, 255).astype(np.uint8).reshape(shape)
+    return (
+        np.where(question.atoms.positions[0].mean(axis=0) > 0, 0, 255)
+        .astype(np.uint8)
+        .reshape(shape)
+    )
 
 
 def _between(question, shape):
