@@ -39,6 +39,7 @@ ROWS = [
         "evaluation.feature_space",
         "audit.neighbours",
         "audit.counts",
+        "audit.contributions",
         "report.wording",
         "report.published",
         "report.measured",
