@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tfdps.frequencies import cosine_basis
+from tfdps.frequencies import cosine_basis, image_blocks
 
 
 @pytest.mark.parametrize("shape", [(8, 8, 1), (5, 7, 3), (4, 4, 2)])
@@ -37,3 +37,11 @@ def test_a_grey_image_has_no_colour():
     grey = np.repeat(np.random.default_rng(0).normal(size=[36, 1]), 3, axis=1).ravel()
     coefficients = basis @ grey
     np.testing.assert_allclose(coefficients[rings % 3 != 0], 0, atol=1e-6)
+
+
+def test_blocks_are_squares_numbered_row_by_row_with_all_channels_in_one():
+    blocks = image_blocks((5, 7, 3), 4).reshape(5, 7, 3)
+    assert (blocks == blocks[..., :1]).all()
+    np.testing.assert_array_equal(blocks[0, :, 0], [0, 0, 0, 0, 1, 1, 1])
+    np.testing.assert_array_equal(blocks[:, 0, 0], [0, 0, 0, 0, 2])
+    assert sorted(set(blocks.ravel())) == [0, 1, 2, 3]

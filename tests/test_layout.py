@@ -71,7 +71,9 @@ ROWS = [
         "audit.membership",
         "audit.memorisation",
     ],
-    ["sinkhorn", "rounds", "batches", "run_dir", "samples", "export", "evaluation.feature_cnn"],
+    ["sinkhorn", "questions", "batches", "run_dir", "samples", "export", "evaluation.feature_cnn"],
+    ["class_rounds", "atom_round"],
+    ["rounds"],
     [
         "trainer",
         "image_gradient",

@@ -28,7 +28,7 @@ def atoms(seed=0, spread=0.1):
     return {
         "weights": np.array(WEIGHTS),
         "means": random.uniform(-0.9, 0.9, (CLASSES, ATOMS, PIXELS)),
-        "factors": spread * random.normal(size=(CLASSES, ATOMS, RANK, RANK)),
+        "factors": spread * random.normal(size=(CLASSES, RANK, RANK)),
         "basis": basis,
         "gains": random.uniform(0, 2, (CLASSES, ATOMS, PIXELS)),
     }
@@ -157,7 +157,7 @@ class TestGenerator:
         for each, label in zip(z.numpy(), labels.numpy(), strict=True):
             k = layer.atom_of(each[None, 0], np.int32([label])).numpy()[0]
             normals = scipy.special.ndtri(each[1:].astype(np.float64))
-            deviation = given["factors"][label, k] @ normals @ given["basis"]
+            deviation = given["factors"][label] @ normals @ given["basis"]
             expected.append(given["means"][label, k] + given["gains"][label, k] * deviation)
         expected = np.clip(expected, -1, 1).reshape(-1, *SHAPE)
         # Float32, and normals within 1e-5 (coordinates of order 0.2).
@@ -170,8 +170,8 @@ class TestGenerator:
         model = with_atoms(given)
         size = 20_000
         z, _ = inputs(size)
-        rows = np.swapaxes(given["factors"], -1, -2) @ given["basis"]  # [L, K, p, d]
-        variances = given["gains"] ** 2 * np.sum(rows**2, axis=-2)
+        rows = np.swapaxes(given["factors"], -1, -2) @ given["basis"]  # [L, p, d]
+        variances = given["gains"] ** 2 * np.sum(rows**2, axis=-2)[:, None]
         for label in range(CLASSES):
             weights, means = given["weights"][label][:, None], given["means"][label]
             mean = np.sum(weights * means, axis=0)
@@ -300,8 +300,9 @@ def test_a_large_mixture_with_the_widest_pixels_is_exported(tmp_path):
         "mixture", image_shape=(28, 28, 1), num_classes=10, latent_dim=1 + rank, num_atoms=8
     )
     basis = np.linalg.qr(random.normal(size=(pixels, rank)))[0].T
-    factors = random.normal(size=(10, 8, rank, rank)) * np.logspace(0, -2, rank)[:, None] * 0.3
+    factors = random.normal(size=(10, rank, rank)) * np.logspace(0, -2, rank)[:, None] * 0.3
     gaussian = np.sqrt(np.sum((np.swapaxes(factors, -1, -2) @ basis) ** 2, axis=-2))
+    gaussian = np.repeat(gaussian[:, None], 8, axis=1)
     wanted = np.tanh(random.uniform(-4, 4, gaussian.shape))
     means, gains = rectified.match(wanted, 0.97 * np.sqrt(1 - wanted**2), gaussian)
     assert gains.max() == pytest.approx(rectified.LARGEST_GAIN)
@@ -439,9 +440,9 @@ class TestMatch:
 
     def test_pixels_of_the_generator_have_the_wanted_moments(self):
         """The two modules together: clipped for a good part of its draws, every pixel."""
-        given, size = atoms(), 20_000
+        given, size = atoms(spread=0.3), 20_000
         rows = np.swapaxes(given["factors"], -1, -2) @ given["basis"]
-        gaussian = np.sqrt(np.sum(rows**2, axis=-2))
+        gaussian = np.repeat(np.sqrt(np.sum(rows**2, axis=-2))[:, None], ATOMS, axis=1)
         mean = np.random.default_rng(6).uniform(-0.95, 0.95, gaussian.shape)
         stddev = 0.8 * np.sqrt(1 - mean**2)
         given["means"], given["gains"] = rectified.match(mean, stddev, gaussian)

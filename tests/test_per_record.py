@@ -14,6 +14,7 @@ from tfdps.mechanisms.per_record import Atoms, PerRecordMechanism, Scales
 SHAPE, NUM_CLASSES, NUM_RECORDS = (2, 2, 3), 3, 24
 DIMENSION, BASIS_SIZE = 12, 4
 SCALES = Scales(clip_norm=3.0, mass=2.0, energy=0.4, second=0.7)
+REGIONS = np.array([0, 1, 1, 1, 0, 0, 2, 2, 2, 2, 2, 1])
 UNCLIPPED = dataclasses.replace(SCALES, clip_norm=1e4)
 SIGMAS = 5.0  # a false alarm of a noise test: below 1e-6
 LIMIT = 1 - per_record._ROUNDING_MARGIN
@@ -27,7 +28,7 @@ def batch_of(num_records=NUM_RECORDS, seed=0):
     return images, labels, np.ones(num_records, np.float32)
 
 
-def atoms_of(num_atoms=2, *, basis_size=BASIS_SIZE, regularization=2.0, seed=1):
+def atoms_of(num_atoms=2, *, basis_size=BASIS_SIZE, regularization=2.0, regions=REGIONS, seed=1):
     random = np.random.default_rng(seed)
     basis = None
     if basis_size:
@@ -37,6 +38,7 @@ def atoms_of(num_atoms=2, *, basis_size=BASIS_SIZE, regularization=2.0, seed=1):
         offsets=random.normal(size=(NUM_CLASSES, num_atoms)),
         regularization=regularization,
         basis=basis,
+        regions=regions,
     )
 
 
@@ -62,6 +64,12 @@ def shares_and_deltas(batch, atoms):
     return shares * np.eye(NUM_CLASSES)[batch[1]][:, :, None], deltas
 
 
+def energies_of(shares, deltas, regions):
+    """The shares' ||delta_r||^2, [..., R]."""
+    in_regions = [(deltas[..., regions == r] ** 2).sum(axis=-1) for r in range(regions.max() + 1)]
+    return shares[..., None] * np.stack(in_regions, axis=-1)
+
+
 def second_moments(shares, deltas, basis):
     """Sums over records and, or, atoms of the shares' (B delta)(B delta)^T."""
     projected = deltas if basis is None else deltas @ basis.astype(np.float64).T
@@ -77,7 +85,7 @@ def brute_force(batch, atoms, scales, pooled=False):
         second = second_moments(share, delta, atoms.basis)[..., upper[0], upper[1]] * root
         channels = [scales.mass * share, share[..., None] * delta]
         if scales.energy:
-            channels.append(scales.energy * share * (delta**2).sum(axis=2))
+            channels.append(scales.energy * energies_of(share, delta, atoms.regions))
         if scales.second:
             channels.append(scales.second * (second.sum(axis=(0, 1)) if pooled else second))
         h = np.concatenate([channel.ravel() for channel in channels])
@@ -171,7 +179,7 @@ def test_the_clip_bounds_every_norm_and_leaves_small_ones_alone(distance):
     images[0] = 255
     step = np.zeros((2, DIMENSION))
     step[0, 0], step[1, 1] = distance, distance
-    atoms = atoms_of()
+    atoms = atoms_of(regions=None)
     atoms.positions[labels[0]], atoms.offsets[labels[0]] = 1 + step, 0
     only = images, labels, (np.arange(NUM_RECORDS) == 0).astype(np.float32)
     moved = atoms.positions[labels[0]].astype(np.float64) - 1  # as float32 can tell it from 1
@@ -297,7 +305,7 @@ def test_moments_are_those_of_the_records():
     batch, atoms = batch_of(), atoms_of()
     found = moments_of(bare(batch, atoms, UNCLIPPED), atoms, UNCLIPPED)
     shares, deltas = shares_and_deltas(batch, atoms)
-    energies = shares * (deltas**2).sum(axis=3)
+    energies = energies_of(shares, deltas, atoms.regions)
     close = {"rtol": 1e-5, "atol": 1e-5}  # float32, elements of order one to thirty
     np.testing.assert_allclose(found.mass, shares.sum(axis=0), **close)
     np.testing.assert_allclose(
@@ -306,6 +314,28 @@ def test_moments_are_those_of_the_records():
     np.testing.assert_allclose(found.energy, energies.sum(axis=0), **close)
     second = second_moments(shares, deltas, atoms.basis).sum(axis=0)
     np.testing.assert_allclose(found.second, second, **close)
+
+
+def test_without_regions_energies_are_squared_distances():
+    batch, atoms = batch_of(), atoms_of(regions=None)
+    found = moments_of(bare(batch, atoms, UNCLIPPED), atoms, UNCLIPPED)
+    shares, deltas = shares_and_deltas(batch, atoms)
+    expected = (shares * (deltas**2).sum(axis=3)).sum(axis=0)
+    np.testing.assert_allclose(found.energy[..., 0], expected, rtol=1e-5)  # float32
+
+
+@pytest.mark.parametrize(
+    "regions",
+    [
+        REGIONS[:-1],
+        REGIONS.astype(np.float32),
+        REGIONS - 1,
+        np.where(REGIONS == 1, 3, REGIONS),  # nobody is in region 1
+    ],
+)
+def test_regions_that_do_not_cover_the_pixels_are_refused(regions):
+    with pytest.raises(checks.UsageError, match=r"regions must be integers \[12\]"):
+        atoms_of(regions=regions)
 
 
 def test_pooled_second_moments_are_summed_over_the_classes():
@@ -388,7 +418,10 @@ def test_the_program_is_compiled_for_shapes_and_not_for_labels():
     batch, atoms = batch_of(), atoms_of()
     program = per_record._clipped_sums.experimental_get_compiler_ir(
         per_record._checked(batch, atoms),
-        tuple(tf.constant(a) for a in (atoms.positions, atoms.offsets, atoms.basis)),
+        (
+            *(tf.constant(a) for a in (atoms.positions, atoms.offsets, atoms.basis)),
+            tf.constant(per_record._places(atoms.regions)),
+        ),
         tf.constant(1.0, tf.float64),
         {n: tf.constant(s, tf.float64) for n, s in dataclasses.asdict(SCALES).items()},
         names=tuple(moments.channels(atoms, SCALES, False)),

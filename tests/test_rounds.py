@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from tfdps import rounds, schedule
+from tfdps import questions, rounds, schedule
+from tfdps.frequencies import cosine_basis
 from tfdps.mechanisms.moments import Moments
 
 SHAPE, CLASSES, COUNT, RANK = (6, 6, 1), 2, 3000, 3
@@ -14,7 +15,7 @@ PIXELS = 36
 def data():
     """Pixels [L, n, d] of two classes, each of two Gaussians in a smooth subspace, and the mixture."""
     rng = np.random.default_rng(0)
-    waves, _ = rounds.cosine_basis(SHAPE, 6)
+    waves, _ = cosine_basis(SHAPE, 6)
     basis = waves[1:4]
     centres = np.array([[-0.6, 0.0, 0.0], [0.6, 0.0, 0.0]])  # of the two Gaussians, in the basis
     stddev = np.array([0.1, 0.4, 0.2])
@@ -25,7 +26,7 @@ def data():
 
 
 def settings(**changes):
-    return rounds.Settings(
+    return questions.Settings(
         **{
             "image_shape": SHAPE,
             "num_classes": CLASSES,
@@ -43,7 +44,8 @@ def answer(records, question, stddev, rng):
     atoms, scales = question.atoms, question.scales
     basis = np.eye(PIXELS) if atoms.basis is None else atoms.basis
     shape, rank = atoms.positions.shape[:2], len(basis)
-    mass, energy = np.zeros(shape), np.zeros(shape)
+    member = np.eye(atoms.num_regions)[atoms.regions]
+    mass, energy = np.zeros(shape), np.zeros([*shape, atoms.num_regions])
     displacement, second = np.zeros([*shape, PIXELS]), np.zeros([*shape, rank, rank])
     for label, pixels in enumerate(records):
         away = pixels[:, None] - atoms.positions[label]
@@ -51,7 +53,8 @@ def answer(records, question, stddev, rng):
         share = atoms.offsets[label] - squared / 2
         share = np.exp((share - share.max(axis=1, keepdims=True)) / atoms.regularization)
         share /= share.sum(axis=1, keepdims=True)
-        mass[label], energy[label] = share.sum(axis=0), np.sum(share * squared, axis=0)
+        mass[label] = share.sum(axis=0)
+        energy[label] = np.einsum("nk,nkd,dr->kr", share, away**2, member, optimize=True)
         displacement[label] = np.einsum("nk,nkd->kd", share, away)
         if scales.second:
             inside = away @ basis.T
@@ -92,7 +95,8 @@ def learned(records, num_atoms, noise, seed=1, **changes):
 def test_shares_of_the_schedule_sum_to_one(num_atoms):
     entries = schedule.of(num_atoms)
     assert sum(entry.share for entry in entries) == pytest.approx(1)
-    assert [entry.name for entry in entries[:2]] == ["centre", "scatter"]
+    assert [entry.name for entry in entries[:3]] == ["centre", "scatter", "spread"]
+    assert {entry.name for entry in entries[3:]} <= {"atoms"}
     counts = [entry.num_atoms for entry in entries[2:]]
     assert counts[0] == 1
     assert counts[-1] == num_atoms
@@ -104,7 +108,7 @@ def test_without_noise_one_atom_is_the_sample_s_mean_and_covariance(data):
     model = learned(records, 1, 1e-9)
     for label, pixels in enumerate(records):
         np.testing.assert_allclose(model.means[label, 0], pixels.mean(axis=0), atol=1e-4)
-        factor = model.factors[label, 0]
+        factor = model.factors[label]
         covariance = model.basis.T @ factor @ factor.T @ model.basis
         np.testing.assert_allclose(covariance, np.cov(pixels.T), atol=2e-3)
     assert model.within == pytest.approx(np.mean([np.var(r, axis=0).sum() for r in records]), 0.01)
@@ -119,17 +123,39 @@ def test_without_noise_two_atoms_are_the_two_gaussians(data):
         # Both come from assigning to the nearer atom: of 3000 records a few are the other one's.
         np.testing.assert_allclose(found, centres, atol=0.06)
         np.testing.assert_allclose(model.weights[label], 0.5, atol=0.06)
-        for factor in model.factors[label]:
-            spread = np.sqrt(
-                np.diag(basis @ model.basis.T @ factor @ factor.T @ model.basis @ basis.T)
-            )
-            np.testing.assert_allclose(spread, stddev, atol=0.05)
+        factor = model.factors[label]
+        spread = np.sqrt(np.diag(basis @ model.basis.T @ factor @ factor.T @ model.basis @ basis.T))
+        np.testing.assert_allclose(spread, stddev, atol=0.05)
+
+
+def test_without_noise_spreads_are_the_atoms_variances_in_each_region():
+    """Two atoms that differ in where they vary: one in the upper blocks, the other in the lower."""
+    rng = np.random.default_rng(4)
+    waves, _ = cosine_basis(SHAPE, PIXELS)
+    upper = np.arange(PIXELS) < PIXELS * 2 // 3  # rows 0 to 3: the regions 0 and 1 of four
+    records = []
+    for _ in range(CLASSES):
+        atom = rng.integers(2, size=COUNT)
+        stddev = np.where(atom[:, None] == np.where(upper, 0, 1), 0.3, 0.1)
+        pattern = np.where(np.arange(PIXELS) % 6 < 3, 0.5, -0.5)
+        records.append(
+            (2 * atom - 1)[:, None] * pattern + stddev * rng.normal(size=[COUNT, PIXELS])
+        )
+    model = learned(np.array(records), 2, 1e-9, rank=PIXELS)
+    of_class = model.region_variances[:, None] * model.spreads
+    pixels = np.bincount(model.regions)
+    for label in range(CLASSES):
+        first = int(model.means[label, 0, 0] > model.means[label, 1, 0])  # of atom 0: dark at left
+        found = of_class[label][[first, 1 - first]] / pixels
+        # The floor of the covariance and three thousand records; 0.01 and 0.09 are nine-fold apart.
+        np.testing.assert_allclose(found[0], [0.09, 0.09, 0.01, 0.01], rtol=0.15)
+        np.testing.assert_allclose(found[1], [0.01, 0.01, 0.09, 0.09], rtol=0.15)
 
 
 @pytest.mark.parametrize("noise", [0.3, 3.0, 1000.0])
 def test_noise_leaves_a_model_that_can_be_sampled(data, noise):
     model = learned(data[0], 4, noise)
-    for name in ("centres", "basis", "weights", "offsets", "details", "factors", "pixel_variances"):
+    for name in ("centres", "basis", "weights", "offsets", "details", "factors", "spreads"):
         assert np.isfinite(getattr(model, name)).all(), name
     assert (model.weights >= 0).all()
     np.testing.assert_allclose(model.weights.sum(axis=1), 1)

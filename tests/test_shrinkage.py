@@ -23,6 +23,7 @@ def test_without_noise_everything_is_kept():
         shrinkage.blocks(matrix @ matrix, rings, 0.0), matrix @ matrix, atol=1e-12
     )
     np.testing.assert_allclose(shrinkage.vector_bands(values, rings, 0.0), values)
+    np.testing.assert_allclose(shrinkage.elements(values, np.zeros([3, 12])), values)
     np.testing.assert_allclose(shrinkage.matrix_bands(matrix, rings, 0.0), matrix)
 
 
@@ -98,6 +99,19 @@ def test_bands_keep_what_the_posterior_mean_keeps():
     error = np.mean((shrinkage.vector_bands(noisy, BANDS, noise) - truth) ** 2)
     assert error < 1.02 * np.mean((best * noisy - truth) ** 2)
     assert error < 0.6 * np.mean((noisy - truth) ** 2)
+
+
+def test_elements_are_shrunk_each_by_its_own_noise_as_if_the_signal_were_known():
+    rng = np.random.default_rng(7)
+    stddev = np.array([2.0, 0.5, 0.0])
+    noise = rng.uniform(0.3, 3.0, size=[2, 500, 3])
+    truth = stddev * rng.normal(size=noise.shape)
+    noisy = truth + noise * rng.normal(size=noise.shape)
+    best = stddev**2 / (stddev**2 + noise**2)
+    error = np.mean((shrinkage.elements(noisy, noise) - truth) ** 2, axis=(0, 1))
+    ideal = np.mean((best * noisy - truth) ** 2, axis=(0, 1))
+    assert (error < 1.05 * ideal + 0.03 * np.mean(noise**2)).all()
+    assert (error < 0.7 * np.mean(noise**2)).all()
 
 
 def test_bands_of_matrices_do_the_same_in_blocks():

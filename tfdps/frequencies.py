@@ -34,3 +34,16 @@ def cosine_basis(image_shape, most=None):
     waves = np.einsum("ni,nj,nk->nijk", down[v], across[u], colours[k], optimize=True)
     rings = np.round(frequency[order]).astype(int) * channels + k
     return waves.reshape(len(order), -1).astype(np.float32), rings
+
+
+def image_blocks(image_shape, side):
+    """Returns the number of each pixel's block, int [d], from 0 on: squares, all channels together.
+
+    Args:
+      image_shape: (height, width, channels); d is their product.
+      side: of a block, in pixels; those at the right and lower end may be smaller.
+    """
+    height, width, channels = image_shape
+    across = -(-width // side)
+    blocks = np.arange(height)[:, None] // side * across + np.arange(width) // side
+    return np.repeat(blocks.ravel(), channels)

@@ -5,6 +5,7 @@ in it came out of the mechanism, so everything here is post-processing.
 """
 
 import dataclasses
+import functools
 import io
 
 import numpy as np
@@ -12,6 +13,7 @@ from sklearn.cluster import KMeans
 
 _DRAWS_AN_ATOM = 40
 _FEWEST_DRAWS = 4000
+_SMALLEST_VARIANCE = 0.02  # of an atom along a direction, over the basis' median
 _LARGEST_MISSING = 6.0  # how many times a pixel's variance may be what the subspace has of it
 
 
@@ -19,8 +21,11 @@ _LARGEST_MISSING = 6.0  # how many times a pixel's variance may be what the subs
 class LocalGaussians:
     """L classes of K Gaussians; d pixels, p dimensions. All float64 NumPy, in pixel units.
 
+    The atoms of a class share one covariance: what the class's has beyond that of the atoms' means.
+    They differ in how much of it they have in each region of the image.
+
     Attributes:
-      centres: [L, d], the classes' means.
+      centres: [L, d], the classes' means, without what the atoms add to them.
       within: mean squared distance of a record from its class's centre.
       basis: [p, d], orthonormal rows; [0, d] while there is none.
       variances: [p], a record's variance along each of them, about its class's centre.
@@ -28,7 +33,9 @@ class LocalGaussians:
       weights: [L, K], >= 0, of sum 1 in each class.
       offsets: [L, K, p], where the atoms lie in the basis, from the centre.
       details: [L, K, d], what their means have beside the basis.
-      factors: [L, K, p, p]: an atom's covariance in the basis is F F^T.
+      covariances: [L, p, p], of a class's records in the basis, all atoms together.
+      regions: int [d], the region of each pixel, from 0 to R - 1.
+      spreads: [L, K, R], an atom's variance in a region, over that of the class's atoms.
     """
 
     centres: np.ndarray
@@ -39,7 +46,9 @@ class LocalGaussians:
     weights: np.ndarray
     offsets: np.ndarray
     details: np.ndarray
-    factors: np.ndarray
+    covariances: np.ndarray
+    regions: np.ndarray
+    spreads: np.ndarray
 
     @property
     def num_classes(self):
@@ -51,14 +60,38 @@ class LocalGaussians:
         """[L, K, d], the atoms' means in pixel units."""
         return self.centres[:, None] + self.offsets @ self.basis + self.details
 
+    @functools.cached_property
+    def factors(self):
+        """[L, p, p]: the covariance of an atom of a class in the basis is F F^T."""
+        mean = np.einsum("lk,lki->li", self.weights, self.offsets)
+        away = self.offsets - mean[:, None]
+        between = np.einsum("lk,lki,lkj->lij", self.weights, away, away, optimize=True)
+        values, directions = np.linalg.eigh(self.covariances - between)
+        smallest = _SMALLEST_VARIANCE * np.median(self.variances) if len(self.variances) else 0.0
+        return directions * np.sqrt(np.maximum(values, smallest))[:, None, :]
+
     @property
     def pixel_stddevs(self):
-        """(of the Gaussians in the basis, of the images), [L, K, d] each.
+        """(of the Gaussians in the basis [L, 1, d], of an atom's images [L, K, d]).
 
-        The images' are larger by what the pixel's variance has outside the basis.
+        The images' are larger by what the pixel's variance has outside the basis, and larger or
+        smaller by the atom's spread in the pixel's region.
         """
-        in_basis = np.einsum("lkij,id->lkjd", self.factors, self.basis, optimize=True)
-        variance = np.sum(in_basis**2, axis=2)
+        in_basis, of_class = self._class_stddevs
+        wanted = of_class[:, None] * np.sqrt(self.spreads[..., self.regions])
+        return in_basis[:, None], wanted
+
+    @property
+    def region_variances(self):
+        """[L, R]: the variance of the class's atoms in each region, summed over its pixels."""
+        member = np.eye(self.regions.max() + 1)[self.regions]
+        return self._class_stddevs[1] ** 2 @ member
+
+    @functools.cached_property
+    def _class_stddevs(self):
+        """As pixel_stddevs, of an atom of spread 1, [L, d] each."""
+        in_basis = np.einsum("lij,id->ljd", self.factors, self.basis, optimize=True)
+        variance = np.sum(in_basis**2, axis=1)
         explained = np.einsum("id,i,id->d", self.basis, self.variances, self.basis)
         missing = self.pixel_variances / np.maximum(explained, 1e-4)
         missing = np.clip(missing, 1, _LARGEST_MISSING)
@@ -66,9 +99,13 @@ class LocalGaussians:
 
     def draws(self, label, count, rng):
         """Returns `count` points of a class in the basis, from its centre: [count, p]."""
+        return self._draws(label, count, rng)[0]
+
+    def _draws(self, label, count, rng):
+        """(draws, the atom of each [count])."""
         atom = rng.choice(len(self.weights[label]), size=count, p=self.weights[label])
-        normal = rng.normal(size=(count, len(self.basis), 1))
-        return self.offsets[label][atom] + (self.factors[label][atom] @ normal)[..., 0]
+        normal = rng.normal(size=(count, len(self.basis)))
+        return self.offsets[label][atom] + normal @ self.factors[label].T, atom
 
     def proposal(self, num_atoms, rng, *, regularization):
         """Returns the Proposal of `num_atoms` atoms a class: where draws of this model cluster.
@@ -85,25 +122,18 @@ class LocalGaussians:
         return Proposal(*(np.stack(part) for part in zip(*parts, strict=True)))
 
     def _class_proposal(self, label, num_atoms, rng, regularization):
-        draws = self.draws(label, max(_FEWEST_DRAWS, _DRAWS_AN_ATOM * num_atoms), rng)
-        if num_atoms == 1:
-            atoms = self.weights[label] @ self.offsets[label]
-            atoms = atoms[None]
-        else:
-            seed = int(rng.integers(2**31))
-            means = KMeans(num_atoms, n_init=1, max_iter=20, random_state=seed).fit(draws)
-            atoms = means.cluster_centers_
+        draws, origin = self._draws(label, max(_FEWEST_DRAWS, _DRAWS_AN_ATOM * num_atoms), rng)
+        seed = int(rng.integers(2**31))
+        means = KMeans(num_atoms, n_init=1, max_iter=20, random_state=seed).fit(draws)
+        atoms = means.cluster_centers_
         distances = np.sum(draws**2, 1)[:, None] + np.sum(atoms**2, 1) - 2 * draws @ atoms.T
         shares = np.exp((distances.min(1, keepdims=True) - distances) / (2 * regularization))
         shares /= shares.sum(1, keepdims=True)
         mass = np.maximum(shares.sum(0), 1e-9)
-        shifts, covariances = [], []
-        for share, atom in zip(shares.T / mass[:, None], atoms, strict=True):
-            away = draws - atom
-            shift = share @ away
-            shifts.append(shift)
-            covariances.append(away.T @ (away * share[:, None]) - np.outer(shift, shift))
-        return mass / mass.sum(), atoms, np.array(shifts), np.array(covariances)
+        shifts = shares.T @ draws / mass[:, None] - atoms
+        spreads = shares.T @ self.spreads[label][origin] / mass[:, None]
+        within = np.mean(np.sum(shares * distances, axis=1))
+        return mass / mass.sum(), atoms, shifts, spreads, within
 
     def to_bytes(self):
         """Returns all of it as bytes; `from_bytes` reads them."""
@@ -127,10 +157,12 @@ class Proposal:
       weights: [L, K], the expected share of the class's records at each atom.
       atoms: [L, K, p], in the basis, from the centre.
       shifts: [L, K, p], where the mean of an atom's records is expected, from the atom.
-      covariances: [L, K, p, p], their expected covariance.
+      spreads: [L, K, R], their expected spreads, as in LocalGaussians.
+      within: [L], the expected mean squared distance of a record from its atom, in the basis.
     """
 
     weights: np.ndarray
     atoms: np.ndarray
     shifts: np.ndarray
-    covariances: np.ndarray
+    spreads: np.ndarray
+    within: np.ndarray

@@ -2,8 +2,8 @@
 
     image = clip(mean + gain * ((F g) B), -1, 1),    g ~ N(0, I)
 
-with mean, gain (per pixel) and F of the atom that z picks, and one basis B for all. No gradient
-trains it: whoever has released moments of the data sets its weights in closed form (`set_atoms`).
+with mean and gain (per pixel) of the atom that z picks, F of the class, and one basis B for all. No
+gradient trains it: whoever has released moments sets its weights in closed form (`set_atoms`).
 """
 
 import functools
@@ -75,7 +75,7 @@ class MixtureLayer(keras.layers.Layer):
 
     Weights, none trainable, with d pixels and p coordinates; see `set_atoms`:
       edges [L, K]: the smallest z[:, 0] that picks the atom; 2 for an atom that is never picked.
-      means, gains [L, K, d], factors [L, K, p, p], basis [p, d].
+      means, gains [L, K, d], factors [L, p, p], basis [p, d].
 
     Before `set_atoms` it makes mid-grey noise.
 
@@ -99,7 +99,7 @@ class MixtureLayer(keras.layers.Layer):
         self.edges = constant(name="edges", shape=atoms, initializer=_fixed(even))
         self.means = constant(name="means", shape=(*atoms, pixels), initializer="zeros")
         self.factors = constant(
-            name="factors", shape=(*atoms, rank, rank), initializer=_fixed(np.eye(rank))
+            name="factors", shape=(self.num_classes, rank, rank), initializer=_fixed(np.eye(rank))
         )
         self.basis = constant(
             name="basis", shape=(rank, pixels), initializer=keras.initializers.Orthogonal(seed=0)
@@ -114,7 +114,7 @@ class MixtureLayer(keras.layers.Layer):
         Args:
           weights: [L, K], >= 0, of sum 1 in each class. An atom of weight 0 is never picked.
           means: [L, K, d], in pixel units. May lie outside [-1, 1]: the sum is clipped.
-          factors: [L, K, p, p]; the covariance in basis coordinates is F F^T.
+          factors: [L, p, p]; an atom's covariance in basis coordinates is F F^T.
           basis: [p, d], of orthonormal rows.
           gains: [L, K, d], >= 0, a factor on each pixel's deviation.
 
@@ -155,10 +155,11 @@ class MixtureLayer(keras.layers.Layer):
     def call(self, inputs):
         z, labels = inputs
         row = labels * self.num_atoms + self.atom_of(z[:, 0], labels)
-        means, gains, factors = (
-            keras.ops.take(keras.ops.reshape(table, (-1, *table.shape[2:])), row, axis=0)
-            for table in (self.means, self.gains, self.factors)
+        means, gains = (
+            keras.ops.take(keras.ops.reshape(table, (-1, table.shape[2])), row, axis=0)
+            for table in (self.means, self.gains)
         )
+        factors = keras.ops.take(self.factors, labels, axis=0)
         coordinates = keras.ops.matmul(factors, inverse_normal(z[:, 1:])[:, :, None])[:, :, 0]
         pixels = means + gains * keras.ops.matmul(coordinates, self.basis)
         return keras.ops.reshape(keras.ops.clip(pixels, -1.0, 1.0), (-1, *self.image_shape))

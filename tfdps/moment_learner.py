@@ -23,7 +23,7 @@ class MomentLearner:
       mechanism: the PerRecordMechanism.
       plan: the PrivacyPlan, for the noise multiplier of each step.
       schedule: the rounds, from `schedule.of`.
-      settings: the rounds' Settings.
+      settings: the questions.Settings.
     """
 
     eager = True  # a handful of steps, each of them long, and NumPy between the releases
@@ -85,7 +85,7 @@ class MomentLearner:
         What an audit of the mechanism calls.
 
         Args:
-          state: (a rounds.Question, noise multiplier); public.
+          state: (a questions.Question, noise multiplier); public.
           batch: a padded draw, as for `step`; private.
         """
         question, noise_multiplier = state
@@ -116,9 +116,10 @@ def set_generator(generator, model):
             basis=np.eye(rank, model.centres.shape[1]),
             variances=np.zeros(rank),
             offsets=np.zeros([*model.weights.shape, rank]),
-            factors=np.zeros([*model.weights.shape, rank, rank]),
+            covariances=np.zeros([model.num_classes, rank, rank]),
         )
     gaussian, wanted = model.pixel_stddevs
+    gaussian = np.broadcast_to(gaussian, wanted.shape)
     means, gains = rectified.match(np.clip(model.means, -1, 1), wanted, gaussian)
     missing = layer.num_atoms - model.weights.shape[1]
 
@@ -128,7 +129,7 @@ def set_generator(generator, model):
     layer.set_atoms(
         weights=padded(model.weights),
         means=padded(means),
-        factors=padded(model.factors),
+        factors=model.factors,
         basis=model.basis,
         gains=padded(gains),
     )

@@ -8,7 +8,7 @@ import typing
 import numpy as np
 
 # Of the budget, the sum of 1 / sigma^2; benchmarks/recipe.md has what was tried.
-_CENTRE_SHARE, _SCATTER_SHARE = 0.12, 0.15
+_SHARES = {"centre": 0.12, "scatter": 0.15, "spread": 0.23}
 _GROWTH = 2.0  # of the share from one round with atoms to the next
 _FIRST_SPLIT, _SPLIT = 8, 4  # most atoms that one becomes in a round
 
@@ -26,14 +26,14 @@ def of(num_atoms):
 
     Every round with atoms has twice the share of the one before: its atoms have fewer records each.
     """
-    counts = [1]
-    while counts[-1] < num_atoms:
-        split = _FIRST_SPLIT if counts[-1] == 1 else _SPLIT
-        counts.append(min(num_atoms, split * counts[-1]))
+    counts = []
+    while not counts or counts[-1] < num_atoms:
+        most = _SPLIT * counts[-1] if counts else _FIRST_SPLIT
+        counts.append(min(num_atoms, most))
+    entries = [Entry(name, share, 1) for name, share in _SHARES.items()]
+    if num_atoms == 1:
+        whole = sum(_SHARES.values())
+        return [entry._replace(share=entry.share / whole) for entry in entries]
     parts = _GROWTH ** np.arange(len(counts))
-    shares = (1 - _CENTRE_SHARE - _SCATTER_SHARE) * parts / parts.sum()
-    return [
-        Entry("centre", _CENTRE_SHARE, 1),
-        Entry("scatter", _SCATTER_SHARE, 1),
-        *(Entry("atoms", float(s), count) for s, count in zip(shares, counts, strict=True)),
-    ]
+    shares = (1 - sum(_SHARES.values())) * parts / parts.sum()
+    return entries + [Entry("atoms", float(s), k) for s, k in zip(shares, counts, strict=True)]

@@ -5,7 +5,7 @@ import dataclasses
 
 import tensorflow as tf
 
-from tfdps import batches, callbacks, checks, data, export, generators, ledger, rounds, schedule
+from tfdps import batches, callbacks, checks, data, export, generators, ledger, questions, schedule
 from tfdps.image_gradient import ImageGradientLearner
 from tfdps.mechanisms.joint import JointMechanism
 from tfdps.mechanisms.none import NoMechanism
@@ -85,7 +85,7 @@ def build_model(config, spec, plan):
         )
 
     if config.mechanism == "per_record":
-        settings = rounds.Settings(
+        settings = questions.Settings(
             image_shape=spec.image_shape,
             num_classes=spec.num_classes,
             class_size=plan.batch_size / spec.num_classes,

@@ -2,7 +2,7 @@
 
 NumPy and float64, one record at a time, from the formulas in the guarantee of
 `mechanisms/per_record.py` and from none of its code: an error there cannot hide here. A question is a
-`rounds.Question`; of what it holds, only public values are read.
+`questions.Question`; of what it holds, only public values are read.
 """
 
 import functools
@@ -18,16 +18,16 @@ def contribution(image, label, question):
     Args:
       image: uint8 [H, W, C] of the atoms' dimension.
       label: its class, in [0, L).
-      question: a rounds.Question.
+      question: a questions.Question.
     """
     atoms, scales = question.atoms, question.scales
     delta = np.ravel(image) / 127.5 - 1 - atoms.positions[label].astype(np.float64)
-    squares = np.sum(delta**2, axis=1)
     pi = shares(image, label, question)
     inside = delta if atoms.basis is None else delta @ atoms.basis.astype(np.float64).T
     channels = [scales.mass * pi, pi[:, None] * delta]
     if scales.energy:
-        channels.append(scales.energy * pi * squares)
+        in_regions = np.stack([np.bincount(atoms.regions, weights=one) for one in delta**2])
+        channels.append(scales.energy * pi[:, None] * in_regions)
     if scales.second:
         rows, columns, twice = _triangle(inside.shape[1])
         channels.append(scales.second * pi[:, None] * twice * inside[:, rows] * inside[:, columns])
@@ -81,7 +81,7 @@ def _widths(question):
     rank = dimension if basis is None else len(basis)
     widths = [(num_atoms, False), (num_atoms * dimension, False)]
     if scales.energy:
-        widths.append((num_atoms, False))
+        widths.append((num_atoms * question.atoms.num_regions, False))
     if scales.second:
         triangle = rank * (rank + 1) // 2
         widths.append((triangle if question.pooled else num_atoms * triangle, question.pooled))

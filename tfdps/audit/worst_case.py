@@ -6,7 +6,7 @@ import itertools
 import numpy as np
 import tensorflow as tf
 
-from tfdps import checks, rounds
+from tfdps import checks
 from tfdps.audit import contributions
 
 _LEVELS = np.linspace(-1, 1, 5)  # grey levels tried for the generated images
@@ -15,7 +15,6 @@ _LEVELS = np.linspace(-1, 1, 5)  # grey levels tried for the generated images
 # tests/test_per_record.py), so its audit need not pad a handful of records to all N.
 _PER_RECORD_ROWS = 8
 _QUIET = 1e-9  # a noise multiplier: the noise's norm is then below 1e-5 C, with 10^8 numbers even
-_ROUNDS = {rounds.CentreRound: "centre", rounds.ScatterRound: "scatter", rounds.AtomRound: "atoms"}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -161,9 +160,8 @@ def _states(learner, plan):
             pooled=question.pooled,
         )
         model = asked.absorb(model, question, moments)
-        name = _ROUNDS[type(asked)]
-        if name not in found or noise_multiplier < found[name][1]:
-            found[name] = question, noise_multiplier
+        if asked.name not in found or noise_multiplier < found[asked.name][1]:
+            found[asked.name] = question, noise_multiplier
     return [(name, *state) for name, state in found.items()]
 
 

@@ -25,6 +25,8 @@ class Atoms:
         potential and weight. A dead atom has a very low one, such as -1e30.
       regularization: lambda > 0 of the cost ||x - y||^2 / 2.
       basis: float32 [p, d], orthonormal rows, in which second moments are taken; None: the pixels.
+      regions: int32 [d], the number of each pixel's region, from 0 to R - 1, in which energies are
+        taken; None: one region, the whole image.
 
     Raises:
       UsageError: on a shape that does not fit, or a value that is not finite.
@@ -34,6 +36,7 @@ class Atoms:
     offsets: np.ndarray
     regularization: float
     basis: np.ndarray | None = None
+    regions: np.ndarray | None = None
 
     def __post_init__(self):
         checks.positive("regularization", self.regularization)
@@ -42,8 +45,19 @@ class Atoms:
         basis = self.basis
         if basis is not None:
             basis = _orthonormal(_finite_array("basis", basis, ("p", positions.shape[2])))
-        for name, value in (("positions", positions), ("offsets", offsets), ("basis", basis)):
+        regions = _regions(self.regions, positions.shape[2])
+        for name, value in (
+            ("positions", positions),
+            ("offsets", offsets),
+            ("basis", basis),
+            ("regions", regions),
+        ):
             object.__setattr__(self, name, value)
+
+    @property
+    def num_regions(self):
+        """R, how many regions energies are taken in."""
+        return int(self.regions.max()) + 1
 
     @property
     def second_dimension(self):
@@ -90,14 +104,14 @@ class Moments:
     """Released sums over records, un-scaled, each with noise of its own; NumPy float32.
 
     With pi_i(y) the share of atom i in record y, scaled down where y was clipped, and
-    delta = y - x_i: mass = sum pi_i; displacement = sum pi_i delta; energy = sum pi_i ||delta||^2;
-    second = sum pi_i (B delta)(B delta)^T. Noise makes masses negative and second moments
-    indefinite: whoever divides by them or factors them must expect it.
+    delta = y - x_i: mass = sum pi_i; displacement = sum pi_i delta; energy = sum pi_i ||delta_r||^2,
+    delta_r being delta in region r; second = sum pi_i (B delta)(B delta)^T. Noise makes masses
+    negative and second moments indefinite: whoever divides by them or factors them must expect it.
 
     Attributes:
       mass: [L, K].
       displacement: [L, K, d].
-      energy: [L, K], or None where the channel is off.
+      energy: [L, K, R], or None where the channel is off.
       second: [L, K, p, p], symmetric; [p, p] when pooled over the classes; None where off.
       mass_stddev, displacement_stddev, energy_stddev: the noise on an element of each.
       second_stddev: the noise on a diagonal element; off the diagonal it is that over sqrt(2).
@@ -131,7 +145,7 @@ def channels(atoms, scales, pooled):
     layout = {
         "mass": (scales.mass, (num_classes, num_atoms)),
         "displacement": (1.0, (num_classes, num_atoms, dimension)),
-        "energy": (scales.energy, (num_classes, num_atoms)),
+        "energy": (scales.energy, (num_classes, num_atoms, atoms.num_regions)),
         "second": (scales.second, (*groups, triangle)),
     }
     return {name: channel for name, channel in layout.items() if channel[0] > 0}
@@ -195,6 +209,21 @@ def _finite_array(name, value, shape):
     if not np.isfinite(array).all():
         raise checks.UsageError(f"{name} must be finite, received NaN or infinity in float32.")
     return array
+
+
+def _regions(regions, dimension):
+    """`regions` as int32 [d], every number from 0 to the largest taken; default all 0."""
+    if regions is None:
+        return np.zeros(dimension, np.int32)
+    regions = np.asarray(regions)
+    whole = regions.shape == (dimension,) and np.issubdtype(regions.dtype, np.integer)
+    if not whole or regions.min() < 0 or not np.bincount(regions).all():
+        raise checks.UsageError(
+            f"regions must be integers [{dimension}], each from 0 to the largest taken, received "
+            f"{regions.dtype} {list(regions.shape)}"
+            + (f" from {regions.min()} to {regions.max()}." if whole else ".")
+        )
+    return regions.astype(np.int32)
 
 
 def _orthonormal(basis):

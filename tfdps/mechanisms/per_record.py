@@ -10,6 +10,7 @@ sum and noise are those of Abadi et al., CCS 2016, arXiv 1607.00133, with moment
 
 import dataclasses
 
+import numpy as np
 import tensorflow as tf
 
 from tfdps import checks
@@ -32,10 +33,12 @@ class PerRecordMechanism:
       Mechanism: release(S) = sum over y in S of h(y) min(1, C/||h(y)||), plus N(0, (sigma C)^2) on
         every element. With c the class of y, pi the softmax over the atoms i of class c of
         (offset_i - ||x_i - y||^2 / 2) / lambda, delta_i = y - x_i, and B the basis,
-            h(y) = (w pi_i; pi_i delta_i; u pi_i ||delta_i||^2; v pi_i svec(B delta_i delta_i^T B^T))
-        at the atoms of class c, and 0 at all others. svec is the upper triangle, sqrt(2) times off
-        the diagonal, so ||svec(b b^T)|| = ||b||^2; the blocks of h lie apart, so
-            ||h||^2 = sum_i pi_i^2 (w^2 + ||delta_i||^2 + u^2 ||delta_i||^4 + v^2 ||B delta_i||^4):
+            h(y) = (w pi_i; pi_i delta_i; u pi_i ||delta_ir||^2; v pi_i svec(B delta_i delta_i^T B^T))
+        at the atoms of class c, and 0 at all others. delta_ir is delta_i in region r of the image.
+        svec is the upper triangle, sqrt(2) times off the diagonal, so ||svec(b b^T)|| = ||b||^2; the
+        blocks of h lie apart, so
+            ||h||^2 = sum_i pi_i^2 (w^2 + ||delta_i||^2 + u^2 sum_r ||delta_ir||^4
+                                    + v^2 ||B delta_i||^4):
         a by-product of the cost matrix. Pooled, the second moments of all classes share one block;
         with one atom a class a record still has one term in it, and the norm is the same.
       Sensitivity: h depends on one record and on public state alone, so one record more or less
@@ -108,10 +111,13 @@ class PerRecordMechanism:
         """Returns the sum without its noise, float64 [D]: PRIVATE, for tests and audits alone."""
         records = _checked(batch, atoms)
         layout = moments.channels(atoms, scales, pooled)
-        width = atoms.positions.shape[1] * (atoms.second_dimension if "second" in layout else 1)
+        width = atoms.positions.shape[1] * max(
+            atoms.num_regions if "energy" in layout else 1,
+            atoms.second_dimension if "second" in layout else 1,
+        )
         sums = _clipped_sums(
             records,
-            (atoms.positions, atoms.offsets, atoms.basis),
+            (atoms.positions, atoms.offsets, atoms.basis, _places(atoms.regions)),
             tf.constant(atoms.regularization, tf.float64),
             {name: tf.constant(s, tf.float64) for name, s in dataclasses.asdict(scales).items()},
             names=tuple(layout),
@@ -143,6 +149,15 @@ def _checked(batch, atoms):
     return tf.reshape(images, [-1, dimension]), labels, weights
 
 
+def _places(regions):
+    """int32 [R, S]: the pixels of each region; d, where a region has fewer than the largest."""
+    sizes = np.bincount(regions)
+    places = np.full([len(sizes), sizes.max()], len(regions), np.int32)
+    for region, size in enumerate(sizes):
+        places[region, :size] = np.flatnonzero(regions == region)
+    return places
+
+
 @tf.function(jit_compile=True)
 def _clipped_sums(records, atoms, regularization, scales, *, names, pooled, rows):
     """Sums of the clipped channels `names`, not yet scaled: {name: float64 [L, K, ...]}.
@@ -151,7 +166,7 @@ def _clipped_sums(records, atoms, regularization, scales, *, names, pooled, rows
     of at most `rows` records of one class, each against the atoms of that class alone.
     """
     images, labels, weights = records
-    positions, offsets, basis = atoms
+    positions, offsets, basis, places = atoms
     num_classes, num_atoms, dimension = positions.shape
     num_pieces, piece = _pieces(labels, weights, num_classes, rows)
 
@@ -163,7 +178,8 @@ def _clipped_sums(records, atoms, regularization, scales, *, names, pooled, rows
         center = tf.reduce_mean(tf.clip_by_value(x, -1, 1), axis=0)
         y = tf.cast(tf.gather(images, indices), tf.float64) / 127.5 - 1
         offset = tf.cast(tf.gather(offsets, label), tf.float64)
-        sums = _piece_sums(y - center, x - center, offset, basis, regularization, scales, counted)
+        atoms_of_class = (x - center, offset, basis, places)
+        sums = _piece_sums(y - center, atoms_of_class, regularization, scales, counted)
         place = {"second": label * (0 if pooled else 1)}
         totals = {
             name: tf.tensor_scatter_nd_add(total, [[place.get(name, label)]], sums[name][None])
@@ -175,7 +191,7 @@ def _clipped_sums(records, atoms, regularization, scales, *, names, pooled, rows
     shapes = {
         "mass": [num_classes, num_atoms],
         "displacement": [num_classes, num_atoms, dimension],
-        "energy": [num_classes, num_atoms],
+        "energy": [num_classes, num_atoms, places.shape[0]],
         "second": [1 if pooled else num_classes, num_atoms, p, p],
     }
     zeros = {name: tf.zeros(shapes[name], tf.float64) for name in names}
@@ -212,16 +228,18 @@ def _pieces(labels, weights, num_classes, rows):
     return labels.shape[0] // rows + num_classes, piece
 
 
-def _piece_sums(y, x, offset, basis, regularization, scales, counted):
-    """Clipped sums of every channel over records y [B, d] of one class with atoms x [K, d]."""
-    squares = _squared_distances(y, x)
+def _piece_sums(y, atoms, regularization, scales, counted):
+    """Clipped sums of every channel over records y [B, d] of one class with its atoms, x [K, d]."""
+    x, offset, basis, places = atoms
+    in_regions = _squared_distances(_split(y, places), _split(x, places))
+    squares = tf.reduce_sum(in_regions, axis=0)
     a, z = (y, x) if basis is None else (_project(y, basis), _project(x, basis))
     squares_in_basis = squares if basis is None else _squared_distances(a, z)
     plan = tf.nn.softmax((offset - squares / 2) / regularization, axis=1)
     terms = (
         scales["mass"] ** 2
         + squares
-        + (scales["energy"] * squares) ** 2
+        + scales["energy"] ** 2 * tf.reduce_sum(in_regions**2, axis=0)
         + (scales["second"] * squares_in_basis) ** 2
     )
     norm = tf.sqrt(tf.reduce_sum(plan**2 * terms, axis=1))
@@ -244,7 +262,7 @@ def _piece_sums(y, x, offset, basis, regularization, scales, counted):
         - tf.linalg.matrix_transpose(cross)
         - mass[:, None, None] * z[:, :, None] * z[:, None, :]
     )
-    energy = tf.reduce_sum(plan * squares, axis=0)
+    energy = tf.transpose(tf.reduce_sum(plan * in_regions, axis=1))
     return {"mass": mass, "displacement": displacement, "energy": energy, "second": second}
 
 
@@ -252,7 +270,13 @@ def _project(points, basis):
     return tf.matmul(points, tf.cast(basis, tf.float64), transpose_b=True)
 
 
+def _split(points, places):
+    """The points [n, d] region by region, [R, n, S], with zeros where a region has fewer pixels."""
+    padded = tf.pad(points, [[0, 0], [0, 1]])
+    return tf.transpose(tf.gather(padded, places, axis=1), [1, 0, 2])
+
+
 def _squared_distances(y, x):
-    """||y_j - x_i||^2, [B, K]. Unlike `costs.cost_matrix`, no record enters another's rounding."""
-    squares = tf.reduce_sum(y * y, axis=1)[:, None] + tf.reduce_sum(x * x, axis=1)[None, :]
+    """||y_j - x_i||^2, [..., B, K]. Unlike `costs.cost_matrix`, no record enters another's rounding."""
+    squares = tf.reduce_sum(y * y, axis=-1)[..., None] + tf.reduce_sum(x * x, axis=-1)[..., None, :]
     return tf.maximum(squares - 2 * tf.matmul(y, x, transpose_b=True), 0)

@@ -1,0 +1,62 @@
+"""What a round of a per-record run asks of the mechanism, and what all rounds have in common."""
+
+import dataclasses
+import typing
+
+import numpy as np
+
+from tfdps.local_gaussians import Proposal
+from tfdps.mechanisms.per_record import Atoms, Scales
+
+MASS = 0.7  # scale of the masses, over the root mean square distance of a record from its atom
+_BAND = 8  # coordinates of like variance that shrink together
+
+
+class Question(typing.NamedTuple):
+    """What a round asks of the mechanism. Public.
+
+    atoms, scales, pooled: the arguments of `PerRecordMechanism.release`.
+    expected: the Proposal that the atoms came from, or None.
+    """
+
+    atoms: Atoms
+    scales: Scales
+    pooled: bool
+    expected: Proposal | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What the rounds need to know of the run; all of it public.
+
+    image_shape: (height, width, channels).
+    num_classes: L.
+    class_size: N / L, the public stand-in for the size of a class.
+    rank: p, the dimension of the subspace.
+    clip_norm: the clip, over the root mean square of a contribution as the model expects it.
+    regularization: lambda of the atoms' softmax.
+    """
+
+    image_shape: tuple
+    num_classes: int
+    class_size: float
+    rank: int
+    clip_norm: float
+    regularization: float
+
+
+def bands(model):
+    """Returns int [p]: coordinates of the basis in bands of like variance, for shrinkage."""
+    return np.arange(len(model.basis)) // _BAND
+
+
+def counts(moments, expected, mass=None):
+    """Returns the masses to divide by: never so small that noise would be blown up.
+
+    Args:
+      moments: the released Moments.
+      expected: the expected masses, [L, K].
+      mass: an estimate of the masses; default: the released ones.
+    """
+    mass = moments.mass if mass is None else mass
+    return np.maximum(mass, np.maximum(0.3 * expected, 2 * moments.mass_stddev))
