@@ -2,9 +2,11 @@
 
     python benchmarks/per_record.py [--json]
 
-Synthetic images; every case in a process of its own, for its own peak of memory. The first value of
-each list is the base case, the others replace it one at a time. Beside the time, what the matrix
-products alone must compute: time that does not follow it is spent elsewhere.
+Two kinds of release: that of a round of atoms (means, and energies in blocks of 4 x 4 pixels), and
+that of the round before them (one atom a class, second moments in a basis). Synthetic images; every
+case in a process of its own, for its own peak of memory. The first value of each list is the base
+case, the others replace it one at a time. Beside the time, what the matrix products alone must
+compute: time that does not follow it is spent elsewhere. `benchmarks/recipe.md` has results.
 """
 
 import argparse
@@ -19,7 +21,7 @@ REPEATS = 3
 COLUMNS = {
     "records": "{:9d}",
     "atoms": "{:7d}",
-    "dimension": "{:10d}",
+    "side": "{:5d}",
     "basis_size": "{:11d}",
     "first_s": "{:8.2f}",
     "release_s": "{:10.2f}",
@@ -48,20 +50,27 @@ def parse():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument("--records", type=int, nargs="+", default=[20000, 5000, 60000])
-    parser.add_argument("--atoms", type=int, nargs="+", default=[200, 10, 1000])
-    parser.add_argument("--dimensions", type=int, nargs="+", default=[784, 3072])
-    parser.add_argument("--basis_sizes", type=int, nargs="+", default=[50, 10, 100])
+    parser.add_argument("--atoms", type=int, nargs="+", default=[320, 80, 1280])
+    parser.add_argument("--sides", type=int, nargs="+", default=[28, 56], help="of the images")
+    parser.add_argument("--basis_sizes", type=int, nargs="+", default=[50, 100, 200])
     return parser.parse_args()
 
 
 def cases(settings):
-    """(records, atoms, dimension, basis size): the base case, then one value changed at a time."""
-    lists = [settings.records, settings.atoms, settings.dimensions, settings.basis_sizes]
-    base = [values[0] for values in lists]
-    yield tuple(base)
-    for place, values in enumerate(lists):
-        for value in values[1:]:
-            yield (*base[:place], value, *base[place + 1 :])
+    """(records, atoms, side, basis size): base cases, then one value changed at a time.
+
+    A basis size of 0 is a round of atoms.
+    """
+    one_a_class = [NUM_CLASSES]
+    for lists in (
+        [settings.records, settings.atoms, settings.sides, [0]],
+        [settings.records, one_a_class, settings.sides, settings.basis_sizes],
+    ):
+        base = [values[0] for values in lists]
+        yield tuple(base)
+        for place, values in enumerate(lists):
+            for value in values[1:]:
+                yield (*base[:place], value, *base[place + 1 :])
 
 
 def row(value, name):
@@ -77,13 +86,15 @@ def measure(case):
     import numpy as np
     import tensorflow as tf
 
+    from tfdps.frequencies import image_blocks
     from tfdps.mechanisms.per_record import Atoms, PerRecordMechanism, Scales
 
-    num_records, num_atoms, dimension, basis_size = case
+    num_records, num_atoms, side, basis_size = case
+    dimension, shape = side * side, (side, side, 1)
     random = np.random.default_rng(0)
     per_class = num_atoms // NUM_CLASSES
     batch = (
-        tf.constant(random.integers(0, 256, (num_records, dimension, 1, 1), dtype=np.uint8)),
+        tf.constant(random.integers(0, 256, (num_records, *shape), dtype=np.uint8)),
         tf.constant(random.integers(0, NUM_CLASSES, num_records), tf.int32),
         tf.ones(num_records),
     )
@@ -91,9 +102,12 @@ def measure(case):
         positions=random.uniform(-1, 1, (NUM_CLASSES, per_class, dimension)),
         offsets=np.zeros((NUM_CLASSES, per_class)),
         regularization=10.0,
-        basis=np.linalg.qr(random.normal(size=(dimension, basis_size)))[0].T,
+        basis=np.linalg.qr(random.normal(size=(dimension, basis_size)))[0].T
+        if basis_size
+        else None,
+        regions=None if basis_size else image_blocks(shape, 4),
     )
-    scales = Scales(clip_norm=10.0, mass=3.0, energy=0.1, second=0.1)
+    scales = Scales(10.0, 3.0, second=0.1) if basis_size else Scales(10.0, 3.0, energy=0.1)
     mechanism = PerRecordMechanism()
 
     def seconds():
@@ -113,7 +127,7 @@ def flops(num_records, per_class, dimension, basis_size):
     """Of the matrix products, per record against the atoms of its class."""
     costs_and_displacement = 4 * per_class * dimension
     projection = 2 * basis_size * dimension
-    second = 2 * per_class * basis_size * (1 + basis_size)
+    second = 2 * per_class * basis_size**2
     return num_records * (costs_and_displacement + projection + second)
 
 
