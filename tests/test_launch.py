@@ -233,7 +233,7 @@ def test_the_job_runs_from_any_folder_with_a_bare_flagfile_name(command, tmp_pat
     result = command("--flagfile=mnist_eps1.flags", f"--data_dir={tfds_dir}", f"--model_dir={run}")
     assert result.returncode == 0, result.stderr
     assert "Traceback" not in result.stderr
-    assert "4 noisy steps" in result.stdout
+    assert "5 noisy steps" in result.stdout
     card = json.loads((run / "export" / "model_card.json").read_text())
     assert card["generator"]["image_shape"] == [28, 28, 1]
     assert card["privacy"]["dataset_size"] == 60_000

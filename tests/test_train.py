@@ -200,7 +200,7 @@ def test_an_interrupted_run_saves_and_goes_on_where_it_was(tmp_path, monkeypatch
     assert card["privacy"]["steps"] == 60
     assert card["training"]["generator_updates"] == 60 - (covered - 40)
     # The new flag's, not the checkpoint's.
-    assert float(rates[0].optimizer.learning_rate) == pytest.approx(5e-3)
+    assert float(rates[0].learner.optimizer.learning_rate) == pytest.approx(5e-3)
     if covered > 40:
         assert any(f"{covered - 40} steps" in line and "stay spent" in line for line in said)
 
@@ -223,7 +223,13 @@ def test_kill_9_in_the_middle_never_undercounts_and_the_same_command_finishes(tm
     """A real process, killed twice; the spy writes the steps that were taken past any buffer."""
     run, taken_file = tmp_path / "run", tmp_path / "taken"
     command = [sys.executable, "-c", SPY, str(taken_file), f"--model_dir={run}"]
-    command += ["--num_steps=6000", "--batch_size=10", "--regularization=10", "--checkpoint_secs=1"]
+    command += [
+        "--mechanism=joint",
+        "--num_steps=6000",
+        "--batch_size=10",
+        "--regularization=10",
+        "--checkpoint_secs=1",
+    ]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
 
     def taken():
