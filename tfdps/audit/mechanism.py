@@ -24,7 +24,7 @@ FAILURE_PROBABILITY = 1e-4  # that a right mechanism is accused by a bound
 
 _PAIRS_OF_A_STATE = 2  # of `worst_case.worst_neighbours`
 _FEWEST_TRIALS = 1000  # that the bounds below make something of
-_MOST_NUMBERS = 2**29  # released on a side of a pair: what takes longer gets fewer trials
+_MOST_NUMBERS = 2**28  # released on a side of a pair: what takes longer gets fewer trials
 _CHUNK = 50  # steps of one graph execution
 _CALIBRATION = 0.1  # share of the trials by which the attack is tuned; they are not counted
 _DIRECTIONS = 16
