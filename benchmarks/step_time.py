@@ -1,6 +1,8 @@
-"""How a step's time splits: generator, transport, mechanism, weights' update, waiting for a batch.
+"""How a joint step's time splits: generator, transport, mechanism, weights' update, next batch.
 
-    python benchmarks/step_time.py --flagfile=mnist.flags --data_dir=DATA
+    python benchmarks/step_time.py --flagfile=mnist_paper.flags --data_dir=DATA
+
+For the per-record mechanism see `benchmarks/per_record.py`.
 
 Medians of repeated calls in one process; compare them as shares of the step, machines differ.
 """
@@ -25,6 +27,8 @@ def main():
     from tfdps.plan import make_plan
 
     _, config = flags.parse(sys.argv)
+    if config.mechanism == "per_record":
+        sys.exit("step_time.py is of --mechanism=joint or none: give mnist_paper.flags, say.")
     dataset = data.load(
         config.dataset, data_dir=config.data_dir, label=config.label, image_size=config.image_size
     )
