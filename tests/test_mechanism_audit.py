@@ -46,6 +46,7 @@ def broken_release(change):
     return tamper
 
 
+@pytest.mark.slow
 def test_the_right_mechanism_passes_and_the_bound_is_close_to_its_claim(digits):
     result = audit(digits)
     assert not result["violation"], failed(result)
