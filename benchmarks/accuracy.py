@@ -9,6 +9,7 @@ flag of a run may follow for it, as --num_atoms=8. Accuracies are of real record
 """
 
 import argparse
+import dataclasses
 import json
 import statistics
 import sys
@@ -67,18 +68,9 @@ def datasets(config, heldout):
     """(records to train on, records to test on)."""
     from tfdps import data
 
-    def load(split):
-        return data.load(
-            config.dataset,
-            data_dir=config.data_dir,
-            label=config.label,
-            image_size=config.image_size,
-            split=split,
-        )
-
-    everything = load("train")
+    everything = data.load_of(config)
     if not heldout:
-        return everything, load("test")
+        return everything, data.load_of(config, split="test")
     order = np.random.default_rng(0).permutation(len(everything))
     parts = np.split(order, [len(order) // 10])
     test, training = (
@@ -94,8 +86,6 @@ def trained(config, dataset):
     from tfdps.plan import make_plan
 
     if len(dataset) != config.dataset_size:
-        import dataclasses
-
         config = dataclasses.replace(config, dataset_size=None)
     plan = make_plan(config, len(dataset))
     model = train.build_model(config, dataset.spec, plan)
@@ -112,13 +102,17 @@ def trained(config, dataset):
 
 def drawn(generator, count, num_classes, seed):
     """(images uint8 [count, H, W, C], labels): labels in turn, latents uniform."""
+    from tfdps import grids
+
     labels = np.arange(count, dtype=np.int32) % num_classes
     latents = np.random.default_rng(seed).random([count, generator.input_shape[0][1]], np.float32)
     images = [
-        generator([latents[i : i + 1000], labels[i : i + 1000]], training=False).numpy()
+        grids.to_uint8(
+            generator([latents[i : i + 1000], labels[i : i + 1000]], training=False).numpy()
+        )
         for i in range(0, count, 1000)
     ]
-    return np.round((np.concatenate(images) + 1) * 127.5).astype(np.uint8), labels
+    return np.concatenate(images), labels
 
 
 if __name__ == "__main__":

@@ -29,9 +29,7 @@ def main():
     _, config = flags.parse(sys.argv)
     if config.mechanism == "per_record":
         sys.exit("step_time.py is of --mechanism=joint or none: give mnist_paper.flags, say.")
-    dataset = data.load(
-        config.dataset, data_dir=config.data_dir, label=config.label, image_size=config.image_size
-    )
+    dataset = data.load_of(config)
     plan = make_plan(config, len(dataset))
     model = train.build_model(config, dataset.spec, plan)
     model.authorize(10**9)

@@ -63,6 +63,11 @@ def digits_run(tmp_path_factory):
     return model_dir, config, train.train(config, say=said.append), said
 
 
+def failed_checks(result):
+    """Names of the checks that a mechanism audit found wanting."""
+    return [check["name"] for check in result["checks"] if not check["passed"]]
+
+
 def small_config(model_dir, **changes):
     """A RunConfig of 60 private steps of the joint mechanism on the digits."""
     from tfdps.config import RunConfig

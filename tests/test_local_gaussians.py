@@ -40,7 +40,7 @@ def model():
 
 def test_draws_have_the_class_s_mean_and_covariance(model):
     """Whatever the atoms are, the covariance of all together is the one that was released."""
-    draws = model.draws(0, 40000, np.random.default_rng(1))
+    draws, _ = model.draws(0, 40000, np.random.default_rng(1))
     # Entries are of order 0.1, so 5 standard deviations of 40,000 draws are about 0.005.
     np.testing.assert_allclose(draws.mean(axis=0), model.weights[0] @ model.offsets[0], atol=0.01)
     np.testing.assert_allclose(np.cov(draws.T), model.covariances[0], atol=0.01)
@@ -54,7 +54,7 @@ def test_means_that_explain_too_much_leave_a_small_covariance(model):
 
 
 def test_an_atom_without_weight_is_never_drawn(model):
-    draws = model.draws(1, 5000, np.random.default_rng(2))
+    draws, _ = model.draws(1, 5000, np.random.default_rng(2))
     distance = np.linalg.norm(draws - model.offsets[1, 2], axis=1)
     near_others = np.linalg.norm(draws[:, None] - model.offsets[1, :2], axis=2).min(axis=1)
     assert np.mean(distance < near_others) < 0.5
@@ -82,7 +82,7 @@ def test_a_proposal_expects_what_the_mechanism_would_answer_on_its_draws(model, 
     assert expected.atoms.shape == (CLASSES, num_atoms, RANK)
     np.testing.assert_allclose(expected.weights.sum(axis=1), 1)
     count = 20000
-    draws = np.concatenate([model.draws(label, count, rng) for label in range(CLASSES)])
+    draws = np.concatenate([model.draws(label, count, rng)[0] for label in range(CLASSES)])
     pixels = np.clip(draws @ model.basis, -1, 1)  # from the grey image, so that few are clipped
     images = np.round((pixels + 1) * 127.5).astype(np.uint8).reshape(-1, 4, 4, 1)
     labels = np.repeat(np.arange(CLASSES, dtype=np.int32), count)

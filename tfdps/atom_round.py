@@ -5,9 +5,8 @@ import dataclasses
 import numpy as np
 
 from tfdps import shrinkage
-from tfdps.frequencies import cosine_basis
 from tfdps.mechanisms.per_record import Atoms, Scales
-from tfdps.questions import MASS, Question, bands, counts
+from tfdps.questions import MASS, Question, bands, counts, smooth
 
 _REGION = 0.7  # scale of the regions' energies, so that this is what they add to a contribution
 _VARIATION = 2.0  # mean square of a record's energy in a region, over its mean's square
@@ -36,8 +35,8 @@ class AtomRound:
         atoms = Atoms(positions, offsets, settings.regularization, regions=model.regions)
         within = expected.within.mean() + max(model.within - model.variances.sum(), 0)
         # What atoms have in a region is about what the class has less the means' part, and varies.
-        regions = model.region_variances
-        regions *= within / regions.sum(axis=1, keepdims=True)
+        of_class = model.region_variances
+        regions = of_class * (within / of_class.sum(axis=1, keepdims=True))
         squares = _VARIATION * np.mean(np.sum(regions**2, axis=1))
         mass, energy = MASS * np.sqrt(within), _REGION * np.sqrt(within / squares)
         clip_norm = settings.clip_norm * np.sqrt(mass**2 + within + energy**2 * squares)
@@ -65,28 +64,29 @@ class AtomRound:
             weights=weights / weights.sum(axis=1, keepdims=True),
             offsets=expected.atoms + shifts,
         )
-        return dataclasses.replace(model, spreads=self._spreads(model, expected, moments, count))
-
-    def _spreads(self, model, expected, moments, count):
-        """[L, K, R]: the atoms' variances in each region over those of the class's atoms."""
-        member = np.eye(model.regions.max() + 1)[model.regions]
-        means = moments.displacement / count[..., None]
-        noise = moments.displacement_stddev / count[..., None]
         # The square of a noisy mean is too large by its noise's variance.
-        of_means = means**2 @ member - noise**2 * member.sum(axis=0)
-        of_class = np.maximum(model.region_variances, 1e-3 * member.sum(axis=0))[:, None]
-        found = (moments.energy / count[..., None] - of_means) / of_class
-        change_noise = moments.energy_stddev / count[..., None] / of_class
-        change = shrinkage.elements(found - expected.spreads, change_noise)
-        return np.clip(expected.spreads + change, *_SPREADS)
+        of_means = model.sums_in_regions(means**2 - noise[..., None] ** 2)
+        energies = moments.energy / count[..., None] - of_means
+        energy_noise = moments.energy_stddev / count[..., None]
+        spreads = _spreads(model, expected.spreads, energies, energy_noise)
+        return dataclasses.replace(model, spreads=spreads)
 
     def _outside(self, model, rest, count, noise):
         """(centres, details): what the means have outside the basis, of a class and of its atoms."""
-        waves, ring_of = cosine_basis(self._settings.image_shape)
-        share = (count / count.sum(axis=1, keepdims=True))[..., None]
-        common = np.sum(share * rest, axis=1)
-        common_noise = np.sqrt(np.sum((share[..., 0] * noise) ** 2, axis=1, keepdims=True))
-        centres = model.centres + shrinkage.rings(common @ waves.T, ring_of, common_noise) @ waves
-        own = (rest - common[:, None]) @ waves.T
-        details = shrinkage.rings(own, ring_of, noise[..., None]) @ waves
-        return centres, details
+        image_shape = self._settings.image_shape
+        share = count / count.sum(axis=1, keepdims=True)
+        common = np.sum(share[..., None] * rest, axis=1)
+        common_noise = np.sqrt(np.sum((share * noise) ** 2, axis=1))
+        centres = model.centres + smooth(common, image_shape, common_noise)
+        return centres, smooth(rest - common[:, None], image_shape, noise)
+
+
+def _spreads(model, expected, energies, noise):
+    """[L, K, R]: the atoms' variances in each region over those of the class's atoms.
+
+    energies: the variances, summed over a region's pixels; noise: on each of them.
+    """
+    smallest = 1e-3 * np.bincount(model.regions)
+    of_class = np.maximum(model.region_variances, smallest)[:, None]
+    change = shrinkage.elements(energies / of_class - expected, noise / of_class)
+    return np.clip(expected + change, *_SPREADS)

@@ -8,27 +8,46 @@ from tfdps import shrinkage
 from tfdps.frequencies import cosine_basis, image_blocks
 from tfdps.local_gaussians import LocalGaussians
 from tfdps.mechanisms.per_record import Atoms, Scales
-from tfdps.questions import MASS, Question, bands, counts
+from tfdps.questions import MASS, Question, bands, counts, smooth
 
 MOST_WAVES = 800  # of the scatter, the slowest: 320,000 numbers; all waves of a 28 x 28 image
 
-# Scales of the second moments, over the root mean square distance of a record from its class.
-_SCATTER_SECOND, _SPREAD_SECOND = 6.0, 3.0
+# Scales of masses and second moments, see `_ClassRound._second_moments`.
+_SCATTER_MASS, _SCATTER_SECOND, _SPREAD_SECOND = 0.1, 6.0, 3.0
 _REGION_SIDE = 4  # pixels, of the regions that atoms have spreads in
 _SMALLEST_PIXEL_VARIANCE = 1e-4
 
 
-class CentreRound:
-    """The mean of every class, and how far records are from it.
+class _ClassRound:
+    """A round with one atom a class.
 
     Args:
       settings: the questions.Settings.
     """
 
-    name = "centre"
-
     def __init__(self, settings):
         self._settings = settings
+
+    def _second_moments(self, model, basis, *, fourth, mass, second, pooled):
+        """The Question about second moments in a basis, around the classes' centres.
+
+        fourth: the mean of ||B delta||^4 that the model expects; mass and second: the channels'
+        scales, over and times the root mean square distance of a record from its class's centre.
+        """
+        settings, root = self._settings, np.sqrt(model.within)
+        mass, second = mass * root, second / root
+        norm = np.sqrt(mass**2 + model.within + second**2 * fourth)
+        atoms = Atoms(
+            model.centres[:, None], np.zeros_like(model.weights), settings.regularization, basis
+        )
+        scales = Scales(float(settings.clip_norm * norm), float(mass), second=float(second))
+        return Question(atoms, scales, pooled)
+
+
+class CentreRound(_ClassRound):
+    """The mean of every class, and how far records are from it."""
+
+    name = "centre"
 
     def question(self, model, rng):
         """Returns the Question: one grey atom a class."""
@@ -45,11 +64,10 @@ class CentreRound:
     def absorb(self, model, question, moments):
         """Returns the LocalGaussians of one point a class, without a subspace yet."""
         pixels = moments.displacement.shape[-1]
-        count = counts(moments, np.full_like(moments.mass, self._settings.class_size))[:, 0]
-        basis, ring_of = cosine_basis(self._settings.image_shape)
+        count = counts(moments, self._settings.class_size)[:, 0]
         noise = moments.displacement_stddev / count
-        waves = moments.displacement[:, 0] / count[:, None] @ basis.T
-        centres = np.clip(shrinkage.rings(waves, ring_of, noise[:, None]) @ basis, -1, 1)
+        means = moments.displacement[:, 0] / count[:, None]
+        centres = np.clip(smooth(means, self._settings.image_shape, noise), -1, 1)
         within = moments.energy[:, 0, 0] / count - np.sum(centres**2, axis=1)
         regions = image_blocks(self._settings.image_shape, _REGION_SIDE)
         return LocalGaussians(
@@ -67,30 +85,22 @@ class CentreRound:
         )
 
 
-class ScatterRound:
-    """The covariance of records around their class's centre, all classes together, in waves.
-
-    Args:
-      settings: the questions.Settings.
-    """
+class ScatterRound(_ClassRound):
+    """The covariance of records around their class's centre, all classes together, in waves."""
 
     name = "scatter"
 
-    def __init__(self, settings):
-        self._settings = settings
-
     def question(self, model, rng):
         """Returns the Question: one atom a class at its centre, second moments in waves."""
-        settings = self._settings
-        waves, _ = cosine_basis(settings.image_shape, MOST_WAVES)
-        root = np.sqrt(model.within)
-        mass, second = 0.1 * root, _SCATTER_SECOND / root
-        norm = np.sqrt(mass**2 + model.within + (second * model.within) ** 2)
-        atoms = Atoms(
-            model.centres[:, None], np.zeros_like(model.weights), settings.regularization, waves
+        waves, _ = cosine_basis(self._settings.image_shape, MOST_WAVES)
+        return self._second_moments(
+            model,
+            waves,
+            fourth=model.within**2,
+            mass=_SCATTER_MASS,
+            second=_SCATTER_SECOND,
+            pooled=True,
         )
-        scales = Scales(float(settings.clip_norm * norm), float(mass), second=float(second))
-        return Question(atoms, scales, True)
 
     def absorb(self, model, question, moments):
         """Returns the model with its subspace: every class a Gaussian of the common covariance."""
@@ -127,52 +137,34 @@ class ScatterRound:
         return np.clip(smooth @ every - left, _SMALLEST_PIXEL_VARIANCE, 1)
 
 
-class SpreadRound:
-    """The covariance of every class, in the subspace.
-
-    Args:
-      settings: the questions.Settings.
-    """
+class SpreadRound(_ClassRound):
+    """The covariance of every class, in the subspace."""
 
     name = "spread"
 
-    def __init__(self, settings):
-        self._settings = settings
-
     def question(self, model, rng):
         """Returns the Question: one atom a class at its centre, second moments in the basis."""
-        settings = self._settings
-        root = np.sqrt(model.within)
-        variance = model.variances.sum()
-        fourth = variance**2 + 2 * np.sum(model.variances**2)  # E ||B delta||^4 of a Gaussian
-        mass, second = MASS * root, _SPREAD_SECOND / root
-        norm = np.sqrt(mass**2 + model.within + second**2 * fourth)
-        atoms = Atoms(
-            model.centres[:, None],
-            np.zeros_like(model.weights),
-            settings.regularization,
-            model.basis,
+        # E ||B delta||^4 of a Gaussian.
+        fourth = model.variances.sum() ** 2 + 2 * np.sum(model.variances**2)
+        return self._second_moments(
+            model, model.basis, fourth=fourth, mass=MASS, second=_SPREAD_SECOND, pooled=False
         )
-        scales = Scales(float(settings.clip_norm * norm), float(mass), second=float(second))
-        return Question(atoms, scales, False)
 
     def absorb(self, model, question, moments):
         """Returns the model with a covariance for every class, and better centres."""
-        count = counts(moments, np.full_like(moments.mass, self._settings.class_size))[:, 0]
+        count = counts(moments, self._settings.class_size)[:, 0]
         means = moments.displacement[:, 0] / count[:, None]
         noise = moments.displacement_stddev / count
         in_basis = means @ model.basis.T
-        shifts = shrinkage.vector_bands(in_basis, bands(model), noise)
-        waves, ring_of = cosine_basis(self._settings.image_shape)
-        rest = (means - in_basis @ model.basis) @ waves.T
-        rest = shrinkage.rings(rest, ring_of, noise[:, None]) @ waves
+        band_of = bands(model)
+        shifts = shrinkage.vector_bands(in_basis, band_of, noise)
+        rest = smooth(means - in_basis @ model.basis, self._settings.image_shape, noise)
         second = moments.second[:, 0] / count[:, None, None]
         second -= in_basis[:, :, None] * in_basis[:, None, :]
         second += noise[:, None, None] ** 2 * np.eye(second.shape[-1])  # the square's own noise
         change = second - np.diag(model.variances)
         change_noise = moments.second_stddev / count
         common_noise = np.sqrt(np.sum(change_noise**2)) / len(change_noise)
-        band_of = bands(model)
         common = shrinkage.matrix_bands(change.mean(axis=0), band_of, common_noise)
         change = common + shrinkage.matrix_bands(change - common, band_of, change_noise)
         return dataclasses.replace(

@@ -81,6 +81,17 @@ def load(name, *, data_dir=None, label=None, image_size=None, split="train"):
     return Dataset(images, labels, spec)
 
 
+def load_of(config, *, split="train"):
+    """Returns the Dataset that a RunConfig names, as `load` does; a split of it."""
+    return load(
+        config.dataset,
+        data_dir=config.data_dir,
+        label=config.label,
+        image_size=config.image_size,
+        split=split,
+    )
+
+
 def dataset_size(name, *, data_dir=None, split="train"):
     """Returns the public number of records N of a split, without reading an image.
 

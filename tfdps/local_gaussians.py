@@ -67,7 +67,7 @@ class LocalGaussians:
         away = self.offsets - mean[:, None]
         between = np.einsum("lk,lki,lkj->lij", self.weights, away, away, optimize=True)
         values, directions = np.linalg.eigh(self.covariances - between)
-        smallest = _SMALLEST_VARIANCE * np.median(self.variances) if len(self.variances) else 0.0
+        smallest = _SMALLEST_VARIANCE * np.median(self.variances)
         return directions * np.sqrt(np.maximum(values, smallest))[:, None, :]
 
     @property
@@ -84,8 +84,11 @@ class LocalGaussians:
     @property
     def region_variances(self):
         """[L, R]: the variance of the class's atoms in each region, summed over its pixels."""
-        member = np.eye(self.regions.max() + 1)[self.regions]
-        return self._class_stddevs[1] ** 2 @ member
+        return self.sums_in_regions(self._class_stddevs[1] ** 2)
+
+    def sums_in_regions(self, pixels):
+        """Returns [..., R], the sums over the pixels of each region, of [..., d]."""
+        return pixels @ np.eye(self.regions.max() + 1)[self.regions]
 
     @functools.cached_property
     def _class_stddevs(self):
@@ -98,11 +101,10 @@ class LocalGaussians:
         return np.sqrt(variance), np.sqrt(variance * missing)
 
     def draws(self, label, count, rng):
-        """Returns `count` points of a class in the basis, from its centre: [count, p]."""
-        return self._draws(label, count, rng)[0]
+        """Returns `count` points of a class in the basis, from its centre.
 
-    def _draws(self, label, count, rng):
-        """(draws, the atom of each [count])."""
+        (points [count, p], the atom of each [count]).
+        """
         atom = rng.choice(len(self.weights[label]), size=count, p=self.weights[label])
         normal = rng.normal(size=(count, len(self.basis)))
         return self.offsets[label][atom] + normal @ self.factors[label].T, atom
@@ -122,7 +124,7 @@ class LocalGaussians:
         return Proposal(*(np.stack(part) for part in zip(*parts, strict=True)))
 
     def _class_proposal(self, label, num_atoms, rng, regularization):
-        draws, origin = self._draws(label, max(_FEWEST_DRAWS, _DRAWS_AN_ATOM * num_atoms), rng)
+        draws, origin = self.draws(label, max(_FEWEST_DRAWS, _DRAWS_AN_ATOM * num_atoms), rng)
         seed = int(rng.integers(2**31))
         means = KMeans(num_atoms, n_init=1, max_iter=20, random_state=seed).fit(draws)
         atoms = means.cluster_centers_

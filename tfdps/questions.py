@@ -1,10 +1,12 @@
-"""What a round of a per-record run asks of the mechanism, and what all rounds have in common."""
+"""What a round of a per-record run asks of the mechanism, and what the rounds have in common."""
 
 import dataclasses
 import typing
 
 import numpy as np
 
+from tfdps import shrinkage
+from tfdps.frequencies import cosine_basis
 from tfdps.local_gaussians import Proposal
 from tfdps.mechanisms.per_record import Atoms, Scales
 
@@ -55,8 +57,20 @@ def counts(moments, expected, mass=None):
 
     Args:
       moments: the released Moments.
-      expected: the expected masses, [L, K].
+      expected: the expected masses, [L, K] or one for all.
       mass: an estimate of the masses; default: the released ones.
     """
     mass = moments.mass if mass is None else mass
     return np.maximum(mass, np.maximum(0.3 * expected, 2 * moments.mass_stddev))
+
+
+def smooth(images, image_shape, noise):
+    """Returns noisy images as their waves suggest, shrunk ring by ring: see `shrinkage.rings`.
+
+    Args:
+      images: float [..., d].
+      image_shape: (height, width, channels).
+      noise: standard deviation on every pixel, broadcasts against [...].
+    """
+    waves, ring_of = cosine_basis(image_shape)
+    return shrinkage.rings(images @ waves.T, ring_of, np.asarray(noise)[..., None]) @ waves

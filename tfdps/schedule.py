@@ -26,14 +26,15 @@ def of(num_atoms):
 
     Every round with atoms has twice the share of the one before: its atoms have fewer records each.
     """
-    counts = []
-    while not counts or counts[-1] < num_atoms:
-        most = _SPLIT * counts[-1] if counts else _FIRST_SPLIT
-        counts.append(min(num_atoms, most))
-    entries = [Entry(name, share, 1) for name, share in _SHARES.items()]
+    whole = sum(_SHARES.values())
     if num_atoms == 1:
-        whole = sum(_SHARES.values())
-        return [entry._replace(share=entry.share / whole) for entry in entries]
+        return [Entry(name, share / whole, 1) for name, share in _SHARES.items()]
+    counts = [min(num_atoms, _FIRST_SPLIT)]
+    while counts[-1] < num_atoms:
+        counts.append(min(num_atoms, _SPLIT * counts[-1]))
     parts = _GROWTH ** np.arange(len(counts))
-    shares = (1 - sum(_SHARES.values())) * parts / parts.sum()
-    return entries + [Entry("atoms", float(s), k) for s, k in zip(shares, counts, strict=True)]
+    shares = (1 - whole) * parts / parts.sum()
+    return [
+        *(Entry(name, share, 1) for name, share in _SHARES.items()),
+        *(Entry("atoms", float(s), k) for s, k in zip(shares, counts, strict=True)),
+    ]

@@ -44,9 +44,7 @@ def train(config, say=print):
             f"Resuming the run at {run.root}."
             + (f" Changed: {', '.join(changed)}." if changed else "")
         )
-    dataset = data.load(
-        config.dataset, data_dir=config.data_dir, label=config.label, image_size=config.image_size
-    )
+    dataset = data.load_of(config)
     _check_size(config, len(dataset))
     plan = plan_of_run(run, config, len(dataset))
     say(describe(plan))

@@ -112,7 +112,7 @@ class PerRecordMechanism:
         records = _checked(batch, atoms)
         layout = moments.channels(atoms, scales, pooled)
         width = atoms.positions.shape[1] * max(
-            atoms.num_regions if "energy" in layout else 1,
+            atoms.num_regions,
             atoms.second_dimension if "second" in layout else 1,
         )
         sums = _clipped_sums(
