@@ -68,8 +68,10 @@ def test_means_and_spreads_of_pixels(model):
     variance = np.diag(model.basis.T @ covariance @ model.basis)
     spread = np.repeat([0.5, 3.0], 8)  # of atom 1 in the image's two halves
     np.testing.assert_allclose(in_basis[0, 0] ** 2, variance, atol=1e-12)
+    np.testing.assert_allclose(wanted[0, 1] ** 2, spread * variance, atol=1e-12)
     # Half of a pixel's variance is in the basis.
-    np.testing.assert_allclose(wanted[0, 1] ** 2, 2 * spread * variance, atol=1e-12)
+    explained = np.diag(model.basis.T * model.variances @ model.basis)
+    np.testing.assert_allclose(model.outside_stddevs**2, explained, atol=1e-12)
     in_regions = [(2 * variance)[model.regions == region].sum() for region in range(2)]
     np.testing.assert_allclose(model.region_variances[0], in_regions, atol=1e-12)
 

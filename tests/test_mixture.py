@@ -31,6 +31,7 @@ def atoms(seed=0, spread=0.1):
         "factors": spread * random.normal(size=(CLASSES, RANK, RANK)),
         "basis": basis,
         "gains": random.uniform(0, 2, (CLASSES, ATOMS, PIXELS)),
+        "grain": np.zeros(PIXELS),
     }
 
 
@@ -150,17 +151,21 @@ class TestGenerator:
         for old, new in zip(before, model.get_weights(), strict=True):
             np.testing.assert_array_equal(old, new)
 
-    def test_makes_the_formula_that_it_states(self, model):
+    def test_makes_the_formula_that_it_states(self):
         z, labels = inputs(64)
-        given, layer = atoms(), model.get_layer("images")
-        expected = []
+        given = atoms() | {"grain": np.linspace(0, 0.1, PIXELS)}
+        model = with_atoms(given)
+        layer, expected = model.get_layer("images"), []
+        directions, phases = layer.directions.numpy(), layer.phases.numpy()
         for each, label in zip(z.numpy(), labels.numpy(), strict=True):
             k = layer.atom_of(each[None, 0], np.int32([label])).numpy()[0]
             normals = scipy.special.ndtri(each[1:].astype(np.float64))
             deviation = given["factors"][label] @ normals @ given["basis"]
-            expected.append(given["means"][label, k] + given["gains"][label, k] * deviation)
+            deviation = given["gains"][label, k] * deviation
+            noise = np.sqrt(2) * np.cos(normals @ directions + phases)
+            expected.append(given["means"][label, k] + deviation + given["grain"] * noise)
         expected = np.clip(expected, -1, 1).reshape(-1, *SHAPE)
-        # Float32, and normals within 1e-5 (coordinates of order 0.2).
+        # Float32, and normals within 1e-5 (coordinates of order 0.2, four radians of grain each).
         np.testing.assert_allclose(model([z, labels]), expected, atol=1e-5)
 
     def test_sampled_moments_are_the_given_ones(self):
@@ -185,6 +190,34 @@ class TestGenerator:
                 np.abs(np.mean((images - mean) ** 2, axis=0) - second),
                 SIGMAS * np.sqrt((fourth - second**2) / size) + 1e-6,
             )
+
+    def test_grain_is_noise_of_its_spread_independent_over_pixels_and_images(self):
+        """Of a size as in use: 20 coordinates, more pixels than images can be told apart by."""
+        rank, pixels, size = 20, 64, 20_000
+        model = build(image_shape=(8, 8, 1), latent_dim=1 + rank)
+        grain = np.linspace(0, 0.3, pixels)
+        model.get_layer("images").set_atoms(
+            **{
+                "weights": np.array(WEIGHTS),
+                "means": np.zeros((CLASSES, ATOMS, pixels)),
+                "factors": np.zeros((CLASSES, rank, rank)),
+                "basis": np.eye(rank, pixels),
+                "gains": np.ones((CLASSES, ATOMS, pixels)),
+                "grain": grain,
+            }
+        )
+        z = np.random.default_rng(0).random((size, 1 + rank), np.float32)
+        noise = model([z, np.arange(size, dtype=np.int32) % CLASSES]).numpy().reshape(size, -1)
+        np.testing.assert_allclose(noise.std(axis=0), grain, atol=0.005)
+        assert np.abs(noise.mean(axis=0)).max() < SIGMAS * 0.3 / np.sqrt(size) + 1e-4
+        noise = noise[:, 1:] / grain[1:]
+        correlations = noise.T @ noise / size - np.eye(pixels - 1)
+        assert np.abs(correlations).max() < 0.15
+        assert np.sqrt(np.mean(correlations**2)) < 2 / np.sqrt(size)
+        normals = mixture.inverse_normal(z[:, 1:]).numpy()
+        assert np.abs(noise.T @ normals / size).max() < SIGMAS / np.sqrt(size) + 0.01
+        of_images = noise[1:] @ noise[0] / (pixels - 1)
+        assert np.sqrt(np.mean(of_images**2)) == pytest.approx(1 / np.sqrt(pixels - 1), rel=0.3)
 
     def test_an_image_is_the_same_in_a_batch_of_1_and_of_256(self, model):
         z, labels = inputs(256)
@@ -232,6 +265,7 @@ class TestRefusals:
             ("factors", lambda f: f / 0.0, "factors must be finite"),
             ("basis", lambda b: 1.1 * b, r"orthonormal rows, .* differs by 0.21 .*orthonormalise"),
             ("gains", lambda g: -g, "gains must be >= 0, received -"),
+            ("grain", lambda g: g - 0.1, "grain must be >= 0, received -0.1"),
         ],
     )
     @pytest.mark.filterwarnings("ignore:divide by zero")
@@ -287,7 +321,8 @@ def exported(model, path, image_shape, num_classes):
     return card["parity"]["onnx_max_abs_error"]
 
 
-def test_the_saved_model_and_onnx_make_the_same_images(model, tmp_path):
+def test_the_saved_model_and_onnx_make_the_same_images(tmp_path):
+    model = with_atoms(atoms() | {"grain": np.full(PIXELS, 0.2)})
     # Float32 rounding of 5 coordinates and of values of order 1.
     assert exported(model, tmp_path / "export", SHAPE, CLASSES) < 5e-6
 
@@ -308,7 +343,12 @@ def test_a_large_mixture_with_the_widest_pixels_is_exported(tmp_path):
     assert gains.max() == pytest.approx(rectified.LARGEST_GAIN)
     weights = np.full((10, 8), 1 / 8)
     model.get_layer("images").set_atoms(
-        weights=weights, means=means, factors=factors, basis=basis, gains=gains
+        weights=weights,
+        means=means,
+        factors=factors,
+        basis=basis,
+        gains=gains,
+        grain=np.full(pixels, 0.3),
     )
     # 1e-5 on a CPU: a gate of 5e-5 with room for another machine's rounding.
     assert exported(model, tmp_path / "export", (28, 28, 1), 10) < 2.5e-5

@@ -64,8 +64,8 @@ class AtomRound:
             weights=weights / weights.sum(axis=1, keepdims=True),
             offsets=expected.atoms + shifts,
         )
-        # The square of a noisy mean is too large by its noise's variance.
-        of_means = model.sums_in_regions(means**2 - noise[..., None] ** 2)
+        # Of the means as shrunk: the squares of the released ones are mostly noise.
+        of_means = model.sums_in_regions((model.means - question.atoms.positions) ** 2)
         energies = moments.energy / count[..., None] - of_means
         energy_noise = moments.energy_stddev / count[..., None]
         spreads = _spreads(model, expected.spreads, energies, energy_noise)

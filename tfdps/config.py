@@ -32,6 +32,7 @@ _DEFAULTS = {
         "generator": "mixture",
         "latent_dim": 51,
         "num_atoms": 4,
+        "grain": 1.0,
     },
 }
 # What has no meaning where no gradient trains the generator.
@@ -185,6 +186,12 @@ class RunConfig:
         "carry 32 at epsilon 10, about 4 at epsilon 1, one at 0.2.",
         resume=GUARANTEE,
     )
+    grain: typing.Optional[float] = _field(
+        None,
+        "mixture: independent noise on every pixel, in units of what real images have outside the "
+        "subspace; default 1. Without it a classifier learns patterns too faint to see that real "
+        "images lack; more where the subspace holds less of an image.",
+    )
     learning_rate: float = _field(1e-3, "Adam's learning rate.")
     weight_decay: float = _field(1e-5, "Weight of the L2 term on the generator's weights.")
     ema_decay: float = _field(0.999, "Decay of the averaged weights that are exported, in [0, 1).")
@@ -209,6 +216,8 @@ class RunConfig:
                 checks.positive(name, getattr(self, name))
         for name in ("cost_l1_weight", "label_scale", "weight_decay"):
             checks.not_negative(name, getattr(self, name))
+        if self.grain is not None:
+            checks.not_negative("grain", self.grain)
         for name in ("checkpoint_secs", "sample_secs"):
             checks.positive(name, getattr(self, name))
         for name, smallest in (
@@ -233,7 +242,7 @@ class RunConfig:
                 f"mechanism={self.mechanism} cannot train generator={self.generator}: per_record sets "
                 "a mixture, joint and none train mlp, dcgan or biggan. Leave --generator out."
             )
-        without = _GRADIENTS_ONLY if per_record else ("num_atoms",)
+        without = _GRADIENTS_ONLY if per_record else ("num_atoms", "grain")
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if field.name in without and value != field.default:

@@ -14,7 +14,7 @@ from sklearn.cluster import KMeans
 _DRAWS_AN_ATOM = 40
 _FEWEST_DRAWS = 4000
 _SMALLEST_VARIANCE = 0.02  # of an atom along a direction, over the basis' median
-_LARGEST_MISSING = 6.0  # how many times a pixel's variance may be what the subspace has of it
+_LARGEST_WHOLE = 6.0  # how many times a pixel's variance may be what the subspace has of it
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -72,33 +72,41 @@ class LocalGaussians:
 
     @property
     def pixel_stddevs(self):
-        """(of the Gaussians in the basis [L, 1, d], of an atom's images [L, K, d]).
+        """Of what images have in the basis: (of a class's Gaussian [L, 1, d], of an atom [L, K, d]).
 
-        The images' are larger by what the pixel's variance has outside the basis, and larger or
-        smaller by the atom's spread in the pixel's region.
+        An atom's are larger or smaller by its spread in the pixel's region.
         """
-        in_basis, of_class = self._class_stddevs
-        wanted = of_class[:, None] * np.sqrt(self.spreads[..., self.regions])
-        return in_basis[:, None], wanted
+        of_class = np.sqrt(self._class_variances)[:, None]
+        return of_class, of_class * np.sqrt(self.spreads[..., self.regions])
+
+    @property
+    def outside_stddevs(self):
+        """[d]: of what images have outside the basis, in each pixel, all classes alike."""
+        return np.sqrt(np.maximum(self.pixel_variances - self._explained, 0))
 
     @property
     def region_variances(self):
-        """[L, R]: the variance of the class's atoms in each region, summed over its pixels."""
-        return self.sums_in_regions(self._class_stddevs[1] ** 2)
+        """[L, R]: the variance of the class's atoms in each region, summed over its pixels.
+
+        With what lies outside the basis: as large a part of each class's as it is of all.
+        """
+        whole = self.pixel_variances / np.maximum(self._explained, 1e-4)
+        return self.sums_in_regions(self._class_variances * np.clip(whole, 1, _LARGEST_WHOLE))
 
     def sums_in_regions(self, pixels):
         """Returns [..., R], the sums over the pixels of each region, of [..., d]."""
         return pixels @ np.eye(self.regions.max() + 1)[self.regions]
 
     @functools.cached_property
-    def _class_stddevs(self):
-        """As pixel_stddevs, of an atom of spread 1, [L, d] each."""
+    def _class_variances(self):
+        """[L, d]: of a pixel in the basis, of an atom of spread 1."""
         in_basis = np.einsum("lij,id->ljd", self.factors, self.basis, optimize=True)
-        variance = np.sum(in_basis**2, axis=1)
-        explained = np.einsum("id,i,id->d", self.basis, self.variances, self.basis)
-        missing = self.pixel_variances / np.maximum(explained, 1e-4)
-        missing = np.clip(missing, 1, _LARGEST_MISSING)
-        return np.sqrt(variance), np.sqrt(variance * missing)
+        return np.sum(in_basis**2, axis=1)
+
+    @property
+    def _explained(self):
+        """[d]: what the basis has of `pixel_variances`."""
+        return np.einsum("id,i,id->d", self.basis, self.variances, self.basis)
 
     def draws(self, label, count, rng):
         """Returns `count` points of a class in the basis, from its centre.

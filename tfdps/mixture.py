@@ -1,8 +1,8 @@
 """The layer of the mixture generator: classes of atoms, each a rectified Gaussian in a subspace.
 
-    image = clip(mean + gain * ((F g) B), -1, 1),    g ~ N(0, I)
+    image = clip(mean + gain * ((F g) B) + grain * noise(g), -1, 1),    g ~ N(0, I)
 
-with mean and gain (per pixel) of the atom that z picks, F of the class, and one basis B for all. No
+with mean and gain (per pixel) of the atom that z picks, F of the class, basis B and grain for all. No
 gradient trains it: whoever has released moments sets its weights in closed form (`set_atoms`).
 """
 
@@ -45,6 +45,10 @@ _TAILS = (
     2.83297682,
 )
 
+# Radians by which one standard deviation turns the noise: coordinates a tenth of that apart make like
+# noise, coordinates one apart have none in common (a correlation of exp(-4^2 / 2)).
+_TURN = 4.0
+
 _INITIAL_STDDEV = 0.25  # of a pixel, before somebody sets the atoms
 
 
@@ -73,9 +77,14 @@ class MixtureLayer(keras.layers.Layer):
     standard normals by the inverse of theirs: both rise with z, so that an image follows a slowly
     moved coordinate. A batch of n holds n p^2 numbers for a moment: 40 MB for 1000 and p = 100.
 
+    The grain is noise from the same coordinates: sqrt(2) times a cosine along a direction of each
+    pixel's own (random Fourier features, Rahimi & Recht, NeurIPS 2007). Pixels whose directions are
+    at right angles, as most are from a p of about 20, have a correlation of exp(-16).
+
     Weights, none trainable, with d pixels and p coordinates; see `set_atoms`:
       edges [L, K]: the smallest z[:, 0] that picks the atom; 2 for an atom that is never picked.
-      means, gains [L, K, d], factors [L, p, p], basis [p, d].
+      means, gains [L, K, d], factors [L, p, p], basis [p, d]; grain [d], a standard deviation.
+      directions [p, d], phases [d]: of the grain, random, the same in every layer of a size.
 
     Before `set_atoms` it makes mid-grey noise.
 
@@ -104,11 +113,20 @@ class MixtureLayer(keras.layers.Layer):
         self.basis = constant(
             name="basis", shape=(rank, pixels), initializer=keras.initializers.Orthogonal(seed=0)
         )
+        self.grain = constant(name="grain", shape=(pixels,), initializer="zeros")
+        random = np.random.default_rng(0)
+        directions = random.normal(size=(rank, pixels))
+        directions *= _TURN / np.linalg.norm(directions, axis=0)
+        phases = random.uniform(0, 2 * np.pi, pixels)
+        self.directions = constant(
+            name="directions", shape=(rank, pixels), initializer=_fixed(directions)
+        )
+        self.phases = constant(name="phases", shape=(pixels,), initializer=_fixed(phases))
         # The rows of an orthonormal basis spread a variance of p over d pixels.
         gain = keras.initializers.Constant(_INITIAL_STDDEV * np.sqrt(pixels / rank))
         self.gains = constant(name="gains", shape=(*atoms, pixels), initializer=gain)
 
-    def set_atoms(self, *, weights, means, factors, basis, gains):
+    def set_atoms(self, *, weights, means, factors, basis, gains, grain):
         """Sets the mixture; returns None.
 
         Args:
@@ -117,6 +135,7 @@ class MixtureLayer(keras.layers.Layer):
           factors: [L, p, p]; an atom's covariance in basis coordinates is F F^T.
           basis: [p, d], of orthonormal rows.
           gains: [L, K, d], >= 0, a factor on each pixel's deviation.
+          grain: [d], >= 0, the standard deviation of the noise on each pixel.
 
         Raises:
           UsageError: for a shape, a value or a sum that is not as above. Nothing is set then.
@@ -126,6 +145,7 @@ class MixtureLayer(keras.layers.Layer):
         """
         weights = np.asarray(weights, np.float64)
         given = {"means": means, "factors": factors, "basis": basis, "gains": gains}
+        given["grain"] = grain
         given = {name: np.asarray(value, np.float32) for name, value in given.items()}
         for name, value in (("weights", weights), *given.items()):
             expected = tuple(getattr(self, "edges" if name == "weights" else name).shape)
@@ -139,8 +159,9 @@ class MixtureLayer(keras.layers.Layer):
                 "weights must be >= 0 and of sum 1 in each class, received a smallest of "
                 f"{weights.min():.3g} and sums from {totals.min():.6g} to {totals.max():.6g}."
             )
-        if (given["gains"] < 0).any():
-            raise checks.UsageError(f"gains must be >= 0, received {given['gains'].min():.3g}.")
+        for name in ("gains", "grain"):
+            if (given[name] < 0).any():
+                raise checks.UsageError(f"{name} must be >= 0, received {given[name].min():.3g}.")
         rows = given["basis"]
         error = np.abs(rows @ rows.T - np.eye(len(rows))).max()
         if error > 1e-3:
@@ -160,8 +181,11 @@ class MixtureLayer(keras.layers.Layer):
             for table in (self.means, self.gains)
         )
         factors = keras.ops.take(self.factors, labels, axis=0)
-        coordinates = keras.ops.matmul(factors, inverse_normal(z[:, 1:])[:, :, None])[:, :, 0]
+        normals = inverse_normal(z[:, 1:])
+        coordinates = keras.ops.matmul(factors, normals[:, :, None])[:, :, 0]
         pixels = means + gains * keras.ops.matmul(coordinates, self.basis)
+        turns = keras.ops.matmul(normals, self.directions) + self.phases
+        pixels += 2**0.5 * self.grain * keras.ops.cos(turns)
         return keras.ops.reshape(keras.ops.clip(pixels, -1.0, 1.0), (-1, *self.image_shape))
 
     def atom_of(self, z, labels):

@@ -24,14 +24,15 @@ class MomentLearner:
       plan: the PrivacyPlan, for the noise multiplier of each step.
       schedule: the rounds, from `schedule.of`.
       settings: the questions.Settings.
+      grain: as for `set_generator`.
     """
 
     eager = True  # a handful of steps, each of them long, and NumPy between the releases
     optimizer = None
 
-    def __init__(self, generator, mechanism, *, plan, schedule, settings):
+    def __init__(self, generator, mechanism, *, plan, schedule, settings, grain):
         self.generator = self.averaged_generator = generator
-        self.mechanism, self._plan = mechanism, plan
+        self.mechanism, self._plan, self._grain = mechanism, plan, grain
         self._rounds = [rounds.make(entry, settings) for entry in schedule]
         self._rng = np.random.default_rng()  # public choices only: where draws of the model fall
         self._progress = _Progress()
@@ -77,7 +78,7 @@ class MomentLearner:
         )
         progress.model = asked.absorb(progress.model, question, moments)
         progress.rounds += 1
-        set_generator(self.generator, progress.model)
+        set_generator(self.generator, progress.model, grain=self._grain)
 
     def release(self, state, batch):
         """Returns the released vector, float32 [D]: all that leaves a private batch in a step.
@@ -98,15 +99,19 @@ class MomentLearner:
         )
 
 
-def set_generator(generator, model):
+def set_generator(generator, model, *, grain):
     """Writes LocalGaussians into a mixture generator, which may have room for more atoms.
 
     Pixels are clipped to [-1, 1] at the end, which moves their mean and spread: they are set so that
     both come out as the model has them (`rectified`).
 
+    What images have outside the subspace becomes noise, the same for all classes. Where there is
+    none, a classifier reads faint patterns, fixed by class or atom, that real images drown.
+
     Args:
       generator: a Keras mixture generator of the model's classes, pixels and subspace.
       model: the LocalGaussians.
+      grain: factor on the standard deviation of that noise, >= 0.
     """
     layer = generator.get_layer("images")
     rank = layer.basis.shape[0]
@@ -132,6 +137,7 @@ def set_generator(generator, model):
         factors=model.factors,
         basis=model.basis,
         gains=padded(gains),
+        grain=grain * model.outside_stddevs,
     )
 
 

@@ -97,6 +97,7 @@ def build_model(config, spec, plan):
             plan=plan,
             schedule=schedule.of(config.num_atoms),
             settings=settings,
+            grain=config.grain,
         )
         return DPSinkhorn(learner)
     if plan.private:
