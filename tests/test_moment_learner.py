@@ -1,6 +1,7 @@
 """The per-record run on the digits: its steps, its state, what a crash costs, what it exports."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -68,6 +69,22 @@ def test_the_checkpoint_holds_the_whole_state(run, digits):
     z = np.random.default_rng(0).random((10, 9), np.float32)
     exported = samples.load_sampler(config.model_dir).decode(z, labels)
     np.testing.assert_allclose(model([z, labels]).numpy(), exported, atol=1e-5)
+
+
+def test_another_grain_is_exported_from_a_finished_run_at_no_cost(run, tmp_path):
+    path = tmp_path / "run"
+    shutil.copytree(run[0], path)
+    before = (path / "ledger.jsonl").read_bytes()
+    labels, z = np.arange(10, dtype=np.int32), np.random.default_rng(0).random((10, 9), np.float32)
+    images = []
+    for grain in (0.0, 3.0):
+        train.train(per_record_config(path, grain=grain), say=lambda line: None)
+        images.append(samples.load_sampler(path).decode(z, labels))
+    with_default = samples.load_sampler(run[0]).decode(z, labels)
+    none, three = (np.abs(other - with_default).mean() for other in images)
+    assert none > 0.005
+    assert three > 1.5 * none  # two more against one less, clipped to the range of pixels
+    assert (path / "ledger.jsonl").read_bytes() == before
 
 
 def test_every_step_has_the_noise_of_its_share(digits, monkeypatch):

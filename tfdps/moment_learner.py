@@ -55,7 +55,9 @@ class MomentLearner:
         }
 
     def restored(self):
-        """To be called after a checkpoint was loaded; there is nothing to do."""
+        """To be called after a checkpoint was loaded: the grain may be another one by now."""
+        if self._progress.model is not None:
+            set_generator(self.generator, self._progress.model, grain=self._grain)
 
     def step(self, batch, number):
         """Takes the next round on a covered batch; returns None.

@@ -67,6 +67,7 @@ def export_checkpoint(config, say=print):
     if manager.latest_checkpoint is None:
         raise checks.UsageError(f"no checkpoint in {run.checkpoints} yet: train first.")
     manager.checkpoint.restore(manager.latest_checkpoint).expect_partial()
+    model.learner.restored()
     return export_run(run, model, plan, spec, config, say)
 
 
