@@ -5,12 +5,15 @@
 Each run trains a generator of its own, with noise of its own; its images train the classifiers of
 `tfdps/evaluation/classifiers.py`, which are tested on the real test split. With --heldout they are
 tested on a tenth of the training split that the run does not see: choose settings by that, and any
-flag of a run may follow for it, as --num_atoms=8. Accuracies are of real records without noise.
+flag of a run may follow for it, as --num_atoms=8. With --log=FILE each finished run is a line of the
+file, and the same command started again goes on where it was stopped; benchmarks/accuracy.jsonl has
+the runs behind README's table. Accuracies are of real records without noise.
 """
 
 import argparse
 import dataclasses
 import json
+import os
 import statistics
 import sys
 import time
@@ -23,34 +26,26 @@ from tfdps import flags, startup
 def main():
     settings, rest = parse()
     _, config = flags.parse([sys.argv[0], *rest])
-    startup.load_tensorflow()
-    from tfdps.evaluation import classifiers
-
-    training, test = datasets(config, settings.heldout)
-    results = []
+    names = settings.classifiers.split(",")
+    wanted = {
+        "flags": " ".join(flag for flag in rest if not flag.startswith("--data_dir")),
+        "samples": settings.samples,
+        "heldout": settings.heldout,
+    }
+    done = results_in(settings.log, wanted, names)
+    if len(done) < settings.runs:
+        startup.load_tensorflow()
+        training, test = datasets(config, settings.heldout)
     for run in range(settings.runs):
-        started = time.perf_counter()
-        generator, epsilon = trained(config, training)
-        seconds = time.perf_counter() - started
-        images, labels = drawn(generator, settings.samples, training.spec.num_classes, run)
-        accuracies = {
-            name: 100
-            * classifiers.accuracy(
-                name,
-                images,
-                labels,
-                test=(test.images, test.labels),
-                num_classes=training.spec.num_classes,
-                seed=run,
-            )
-            for name in settings.classifiers.split(",")
-        }
-        results.append(accuracies)
-        rounded = {name: round(value, 2) for name, value in accuracies.items()}
-        line = {"epsilon": round(epsilon, 4), "train_s": round(seconds, 1), **rounded}
-        print(json.dumps({**line, "total_s": round(time.perf_counter() - started)}), flush=True)
-    for name in results[0]:
-        values = [accuracies[name] for accuracies in results]
+        if run not in done:
+            done[run] = one_run(config, training, test, wanted | {"run": run}, names)
+            line = json.dumps(done[run])
+            print(line, flush=True)
+            if settings.log:
+                with open(settings.log, "a", encoding="utf-8") as file:
+                    file.write(line + "\n")
+    for name in names:
+        values = [done[run][name] for run in range(settings.runs)]
         spread = statistics.stdev(values) if len(values) > 1 else float("nan")
         print(f"{name:8} {statistics.mean(values):5.1f} +- {spread:.1f}", flush=True)
 
@@ -61,7 +56,44 @@ def parse():
     parser.add_argument("--samples", type=int, default=60_000, help="images of a run")
     parser.add_argument("--classifiers", default="logreg,mlp,cnn")
     parser.add_argument("--heldout", action="store_true", help="do not touch the test split")
+    parser.add_argument(
+        "--log", help="file of results, a line a run; those in it are not run again"
+    )
     return parser.parse_known_args()
+
+
+def results_in(path, wanted, names):
+    """{run: its line} of the runs in the file that are of these settings and classifiers."""
+    if not path or not os.path.exists(path):
+        return {}
+    with open(path, encoding="utf-8") as file:
+        lines = [json.loads(line) for line in file]
+    return {
+        line["run"]: line
+        for line in lines
+        if wanted.items() <= line.items() and all(name in line for name in names)
+    }
+
+
+def one_run(config, training, test, line, names):
+    """The line, with what the run found: epsilon, seconds, accuracies in %."""
+    from tfdps.evaluation import classifiers
+
+    started = time.perf_counter()
+    generator, epsilon = trained(config, training)
+    line |= {"epsilon": round(epsilon, 4), "train_s": round(time.perf_counter() - started, 1)}
+    images, labels = drawn(generator, line["samples"], training.spec.num_classes, line["run"])
+    for name in names:
+        accuracy = classifiers.accuracy(
+            name,
+            images,
+            labels,
+            test=(test.images, test.labels),
+            num_classes=training.spec.num_classes,
+            seed=line["run"],
+        )
+        line[name] = round(100 * accuracy, 2)
+    return line | {"total_s": round(time.perf_counter() - started)}
 
 
 def datasets(config, heldout):
