@@ -73,6 +73,7 @@ def test_logreg_learns_what_scikit_learn_does(digits):
     assert found == pytest.approx(expected, abs=0.06)
 
 
+@pytest.mark.slow
 def test_labels_that_say_nothing_leave_chance(digits):
     train, test = digits
     labels = np.random.default_rng(0).integers(10, size=len(train))

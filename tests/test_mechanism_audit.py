@@ -64,6 +64,7 @@ def test_the_bound_at_the_default_trials_is_within_a_quarter_of_the_claim(digits
         assert (0.75 if sigma < 5 else 0.5) * claim <= found <= claim
 
 
+@pytest.mark.slow
 def test_noise_for_sensitivity_c_instead_of_2c_is_caught(digits, monkeypatch):
     monkeypatch.setattr(joint.JointMechanism, "sensitivity_over_clip_norm", 1.0)
     result = audit(digits)

@@ -198,6 +198,7 @@ def test_the_average_forgets_the_first_weights_and_follows(digits):
         np.testing.assert_allclose(ours.numpy(), expected, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_training_without_noise_brings_the_samples_to_the_data(digits):
     model = model_of(digits, mechanism="none")
     labels = tf.range(200) % 10
