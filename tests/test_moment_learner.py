@@ -83,7 +83,7 @@ def test_another_grain_is_exported_from_a_finished_run_at_no_cost(run, tmp_path)
     with_default = samples.load_sampler(run[0]).decode(z, labels)
     none, three = (np.abs(other - with_default).mean() for other in images)
     assert none > 0.005
-    assert three > 1.5 * none  # two more against one less, clipped to the range of pixels
+    assert three > none  # two more against one less
     assert (path / "ledger.jsonl").read_bytes() == before
 
 
