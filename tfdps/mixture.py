@@ -144,8 +144,8 @@ class MixtureLayer(keras.layers.Layer):
         numbers only.
         """
         weights = np.asarray(weights, np.float64)
-        given = {"means": means, "factors": factors, "basis": basis, "gains": gains}
-        given["grain"] = grain
+        given = {"means": means, "factors": factors, "basis": basis}
+        given |= {"gains": gains, "grain": grain}
         given = {name: np.asarray(value, np.float32) for name, value in given.items()}
         for name, value in (("weights", weights), *given.items()):
             expected = tuple(getattr(self, "edges" if name == "weights" else name).shape)

@@ -105,9 +105,9 @@ def set_generator(generator, model, *, grain):
     """Writes LocalGaussians into a mixture generator, which may have room for more atoms.
 
     Pixels are clipped to [-1, 1] at the end, which moves their mean and spread: they are set so that
-    both come out as the model has them (`rectified`).
+    what the subspace makes comes out as the model has it (`rectified`).
 
-    What images have outside the subspace becomes noise, the same for all classes. Where there is
+    What images have outside the subspace is added as noise, the same for all classes. Where there is
     none, a classifier reads faint patterns, fixed by class or atom, that real images drown.
 
     Args:
