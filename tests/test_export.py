@@ -58,7 +58,7 @@ class Exported:
     loaded: object
 
 
-@pytest.fixture(scope="module", params=["mlp", "dcgan"])
+@pytest.fixture(scope="module", params=["mlp", pytest.param("dcgan", marks=pytest.mark.slow)])
 def exported(request, tmp_path_factory):
     path = tmp_path_factory.mktemp(request.param) / "export"
     generator = trained_generator(request.param)

@@ -90,6 +90,7 @@ def test_noise_on_half_the_pixels_is_caught(digits, monkeypatch):
     assert any("every element" in name for name in failed_checks(result))
 
 
+@pytest.mark.slow
 def test_a_shape_that_follows_the_draw_is_caught(digits):
     def follow(gradient, release, batch):
         return release(gradient)[: 1 + tf.cast(tf.reduce_sum(batch[2]), tf.int32)]
@@ -169,6 +170,7 @@ def test_a_sampler_that_tosses_no_fair_coins_is_caught(monkeypatch, fault, caugh
     assert not result[caught]
 
 
+@pytest.mark.slow
 def test_the_worst_pair_is_as_far_apart_as_the_sensitivity_allows(digits):
     config = small_config("unused")
     plan = make_plan(config, len(digits))

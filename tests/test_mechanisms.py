@@ -45,7 +45,7 @@ def standard_deviation_is(noise, expected):
     return abs(noise.std() / expected - 1) < SIGMAS / np.sqrt(2 * noise.size)
 
 
-@pytest.fixture(params=["eager", "graph", "compiled"])
+@pytest.fixture(params=[pytest.param("eager", marks=pytest.mark.slow), "graph", "compiled"])
 def execution(request):
     """How the release is run."""
     return {

@@ -58,7 +58,7 @@ def inputs(size, seed=0):
 
 def picked(model, z, label):
     layer, z = model.get_layer("images"), tf.constant(z, tf.float32)
-    return layer.atom_of(z, tf.fill(tf.shape(z), label)).numpy()
+    return layer.place_of(z, tf.fill(tf.shape(z), label))[0].numpy()
 
 
 class TestInverseNormal:
@@ -131,7 +131,7 @@ class TestAtomOf:
         layer.edges.assign(mixture._edges(weights))
         z = np.random.default_rng(1).random(5000, np.float32)
         expected = np.searchsorted(np.cumsum(weights[0]), z, side="right")
-        received = layer.atom_of(tf.constant(z), tf.zeros(5000, tf.int32)).numpy()
+        received = layer.place_of(tf.constant(z), tf.zeros(5000, tf.int32))[0].numpy()
         # But for a z within a float32 step of an edge: 2000 edges, 2^24 steps, 5000 draws of z.
         assert np.sum(received != expected) <= 5
         assert (weights[0][received] > 0).all()
@@ -156,9 +156,9 @@ class TestGenerator:
         given = atoms() | {"grain": np.linspace(0, 0.1, PIXELS)}
         model = with_atoms(given)
         layer, expected = model.get_layer("images"), []
-        directions, phases = layer.directions.numpy(), layer.phases.numpy()
+        directions, phases = layer.noise.directions.numpy(), layer.noise.phases.numpy()
         for each, label in zip(z.numpy(), labels.numpy(), strict=True):
-            k = layer.atom_of(each[None, 0], np.int32([label])).numpy()[0]
+            k = layer.place_of(each[None, 0], np.int32([label]))[0].numpy()[0]
             normals = scipy.special.ndtri(each[1:].astype(np.float64))
             deviation = given["factors"][label] @ normals @ given["basis"]
             deviation = given["gains"][label, k] * deviation
@@ -323,6 +323,7 @@ def exported(model, path, image_shape, num_classes):
 
 def test_the_saved_model_and_onnx_make_the_same_images(tmp_path):
     model = with_atoms(atoms() | {"grain": np.full(PIXELS, 0.2)})
+    model.get_layer("images").deformation.set(warp=0.5, mirror=True)
     # Float32 rounding of 5 coordinates and of values of order 1.
     assert exported(model, tmp_path / "export", SHAPE, CLASSES) < 5e-6
 
@@ -350,6 +351,7 @@ def test_a_large_mixture_with_the_widest_pixels_is_exported(tmp_path):
         gains=gains,
         grain=np.full(pixels, 0.3),
     )
+    model.get_layer("images").deformation.set(warp=1.0, mirror=False)
     # 1e-5 on a CPU: a gate of 5e-5 with room for another machine's rounding.
     assert exported(model, tmp_path / "export", (28, 28, 1), 10) < 2.5e-5
 

@@ -71,19 +71,26 @@ def test_the_checkpoint_holds_the_whole_state(run, digits):
     np.testing.assert_allclose(model([z, labels]).numpy(), exported, atol=1e-5)
 
 
-def test_another_grain_is_exported_from_a_finished_run_at_no_cost(run, tmp_path):
+def test_another_finish_is_exported_from_a_finished_run_at_no_cost(run, tmp_path):
     path = tmp_path / "run"
     shutil.copytree(run[0], path)
     before = (path / "ledger.jsonl").read_bytes()
     labels, z = np.arange(10, dtype=np.int32), np.random.default_rng(0).random((10, 9), np.float32)
-    images = []
-    for grain in (0.0, 3.0):
-        train.train(per_record_config(path, grain=grain), say=lambda line: None)
-        images.append(samples.load_sampler(path).decode(z, labels))
+    z[:5, 0], z[5:, 0] = 0.0, 1.0  # the first half of the first atom's, the second of the last's
+
+    def images(**finish):
+        train.train(per_record_config(path, **finish), say=lambda line: None)
+        return samples.load_sampler(path).decode(z, labels)
+
     with_default = samples.load_sampler(run[0]).decode(z, labels)
-    none, three = (np.abs(other - with_default).mean() for other in images)
+    none, three = (np.abs(images(grain=grain) - with_default).mean() for grain in (0.0, 3.0))
     assert none > 0.005
     assert three > none  # two more against one less
+    plain, mirrored = images(grain=0.0), images(grain=0.0, mirror=True)
+    np.testing.assert_array_equal(mirrored[:5], plain[:5])
+    np.testing.assert_array_equal(mirrored[5:], plain[5:, :, ::-1])
+    bent = images(grain=0.0, warp=0.5)
+    assert 0.005 < np.abs(bent - plain).mean() < 0.5
     assert (path / "ledger.jsonl").read_bytes() == before
 
 
@@ -165,11 +172,20 @@ def test_a_poisson_sample_of_a_quarter_is_never_truncated(digits):
         ({"cost": "l1+l2"}, "cost=l1.l2 means nothing with mechanism=per_record"),
         ({"learning_rate": 0.5}, "learning_rate=0.5 means nothing"),
         ({"num_atoms": 0}, "num_atoms must be"),
+        ({"warp": 1.5}, r"warp must be in \[0, 1\], received 1.5"),
     ],
 )
 def test_settings_without_a_meaning_are_refused(changes, message):
     with pytest.raises(UsageError, match=message):
         per_record_config(**changes)
+
+
+@pytest.mark.parametrize("finish", [{"grain": 1.0}, {"warp": 0.5}, {"mirror": True}])
+def test_a_finish_of_other_generators_is_refused(finish):
+    with pytest.raises(
+        UsageError, match=f"{next(iter(finish))}=.* means nothing with mechanism=jo"
+    ):
+        RunConfig(mechanism="joint", model_dir="unused", **finish)
 
 
 def test_other_numbers_of_steps_than_the_rounds_are_refused():

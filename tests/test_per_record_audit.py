@@ -124,6 +124,7 @@ def test_potentials_from_private_counts_are_caught(digits):
     assert not check["passed"], check["detail"]
 
 
+@pytest.mark.slow
 def test_the_pairs_are_as_far_apart_as_the_sensitivity_allows(digits):
     config, plan = settings(digits)
     model = train.build_model(config, digits.spec, plan)

@@ -47,7 +47,7 @@ def features(sinkhorn_reference):
     )
 
 
-@pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.parametrize("jit", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", REFERENCE_SETTINGS)
 class TestPublishedSolver:
     """Every field of the stored reference, in graph mode and compiled."""

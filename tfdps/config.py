@@ -33,6 +33,8 @@ _DEFAULTS = {
         "latent_dim": 51,
         "num_atoms": 4,
         "grain": 1.0,
+        "warp": 0.0,
+        "mirror": False,
     },
 }
 # What has no meaning where no gradient trains the generator.
@@ -182,8 +184,8 @@ class RunConfig:
     )
     num_atoms: typing.Optional[int] = _field(
         None,
-        "mixture: atoms a class, each a Gaussian of its own; default 4. Thousands of records a class "
-        "carry 32 at epsilon 10, about 4 at epsilon 1, one at 0.2.",
+        "mixture: atoms a class, each a mean and spreads of its own; default 4. Six thousand records a "
+        "class carry 100 or 200 at epsilon 10, 32 at 1, 8 at 0.2; fewer where images vary more.",
         resume=GUARANTEE,
     )
     grain: typing.Optional[float] = _field(
@@ -191,6 +193,16 @@ class RunConfig:
         "mixture: independent noise on every pixel, in units of what real images have outside the "
         "subspace; default 1. Without it a classifier learns patterns too faint to see that real "
         "images lack; more where the subspace holds less of an image.",
+    )
+    warp: typing.Optional[float] = _field(
+        None,
+        "mixture: bends every image along smooth random fields that move a pixel this far (standard "
+        "deviation in pixels along each axis, 0 to 1); default 0. For shapes drawn by hand.",
+    )
+    mirror: typing.Optional[bool] = _field(
+        None,
+        "mixture: mirrors half of the images, left to right; default off. For pictures that mean "
+        "the same in a mirror, as digits and letters do not.",
     )
     learning_rate: float = _field(1e-3, "Adam's learning rate.")
     weight_decay: float = _field(1e-5, "Weight of the L2 term on the generator's weights.")
@@ -218,6 +230,8 @@ class RunConfig:
             checks.not_negative(name, getattr(self, name))
         if self.grain is not None:
             checks.not_negative("grain", self.grain)
+        if self.warp is not None:
+            checks.fraction("warp", self.warp, zero=True, one=True)
         for name in ("checkpoint_secs", "sample_secs"):
             checks.positive(name, getattr(self, name))
         for name, smallest in (
@@ -242,7 +256,7 @@ class RunConfig:
                 f"mechanism={self.mechanism} cannot train generator={self.generator}: per_record sets "
                 "a mixture, joint and none train mlp, dcgan or biggan. Leave --generator out."
             )
-        without = _GRADIENTS_ONLY if per_record else ("num_atoms", "grain")
+        without = _GRADIENTS_ONLY if per_record else ("num_atoms", "grain", "warp", "mirror")
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if field.name in without and value != field.default:

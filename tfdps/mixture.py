@@ -1,8 +1,9 @@
 """The layer of the mixture generator: classes of atoms, each a rectified Gaussian in a subspace.
 
-    image = clip(mean + gain * ((F g) B) + grain * noise(g), -1, 1),    g ~ N(0, I)
+    image = clip(bent(mean + gain * ((F g) B)) + grain * noise(g), -1, 1),    g ~ N(0, I)
 
-with mean and gain (per pixel) of the atom that z picks, F of the class, basis B and grain for all. No
+with mean and gain (per pixel) of the atom that z picks, F of the class, basis B and grain for all; bent
+and mirrored, where its owner says that images may be (`deformation.py`). No
 gradient trains it: whoever has released moments sets its weights in closed form (`set_atoms`).
 """
 
@@ -12,6 +13,8 @@ import keras
 import numpy as np
 
 from tfdps import checks
+from tfdps.deformation import Deformation
+from tfdps.random_cosines import RandomCosines, fixed
 
 # An edge that no z reaches: that of an atom of weight 0.
 _NEVER = 2.0
@@ -45,10 +48,6 @@ _TAILS = (
     2.83297682,
 )
 
-# Radians by which one standard deviation turns the noise: coordinates a tenth of that apart make like
-# noise, coordinates one apart have none in common (a correlation of exp(-4^2 / 2)).
-_TURN = 4.0
-
 _INITIAL_STDDEV = 0.25  # of a pixel, before somebody sets the atoms
 
 
@@ -77,14 +76,13 @@ class MixtureLayer(keras.layers.Layer):
     standard normals by the inverse of theirs: both rise with z, so that an image follows a slowly
     moved coordinate. A batch of n holds n p^2 numbers for a moment: 40 MB for 1000 and p = 100.
 
-    The grain is noise from the same coordinates: sqrt(2) times a cosine along a direction of each
-    pixel's own (random Fourier features, Rahimi & Recht, NeurIPS 2007). Pixels whose directions are
-    at right angles, as most are from a p of about 20, have a correlation of exp(-16).
+    Grain and bends are random functions of the same normals (`random_cosines.py`). Where images are
+    mirrored, it is those of the second half of the z[:, 0] that pick an atom.
 
     Weights, none trainable, with d pixels and p coordinates; see `set_atoms`:
       edges [L, K]: the smallest z[:, 0] that picks the atom; 2 for an atom that is never picked.
       means, gains [L, K, d], factors [L, p, p], basis [p, d]; grain [d], a standard deviation.
-      directions [p, d], phases [d]: of the grain, random, the same in every layer of a size.
+      those of `noise`, a RandomCosines, and of `deformation`, a Deformation.
 
     Before `set_atoms` it makes mid-grey noise.
 
@@ -99,35 +97,31 @@ class MixtureLayer(keras.layers.Layer):
         self.image_shape = tuple(image_shape)
         self.num_classes = num_classes
         self.num_atoms = num_atoms
+        self.noise = RandomCosines(int(np.prod(self.image_shape)), seed=0, name="noise")
+        self.deformation = Deformation(self.image_shape, name="deformation")
 
     def build(self, input_shape):
         rank, pixels = input_shape[0][-1] - 1, int(np.prod(self.image_shape))
         atoms = (self.num_classes, self.num_atoms)
         constant = functools.partial(self.add_weight, trainable=False)
         even = _edges(np.ones(atoms))
-        self.edges = constant(name="edges", shape=atoms, initializer=_fixed(even))
+        self.edges = constant(name="edges", shape=atoms, initializer=fixed(even))
         self.means = constant(name="means", shape=(*atoms, pixels), initializer="zeros")
         self.factors = constant(
-            name="factors", shape=(self.num_classes, rank, rank), initializer=_fixed(np.eye(rank))
+            name="factors", shape=(self.num_classes, rank, rank), initializer=fixed(np.eye(rank))
         )
         self.basis = constant(
             name="basis", shape=(rank, pixels), initializer=keras.initializers.Orthogonal(seed=0)
         )
         self.grain = constant(name="grain", shape=(pixels,), initializer="zeros")
-        random = np.random.default_rng(0)
-        directions = random.normal(size=(rank, pixels))
-        directions *= _TURN / np.linalg.norm(directions, axis=0)
-        phases = random.uniform(0, 2 * np.pi, pixels)
-        self.directions = constant(
-            name="directions", shape=(rank, pixels), initializer=_fixed(directions)
-        )
-        self.phases = constant(name="phases", shape=(pixels,), initializer=_fixed(phases))
+        self.noise.build((None, rank))
+        self.deformation.build([(None, *self.image_shape), (None, rank), (None,)])
         # The rows of an orthonormal basis spread a variance of p over d pixels.
         gain = keras.initializers.Constant(_INITIAL_STDDEV * np.sqrt(pixels / rank))
         self.gains = constant(name="gains", shape=(*atoms, pixels), initializer=gain)
 
     def set_atoms(self, *, weights, means, factors, basis, gains, grain):
-        """Sets the mixture; returns None.
+        """Sets the mixture; returns None. Bends and mirror: see `deformation.set`.
 
         Args:
           weights: [L, K], >= 0, of sum 1 in each class. An atom of weight 0 is never picked.
@@ -175,7 +169,8 @@ class MixtureLayer(keras.layers.Layer):
 
     def call(self, inputs):
         z, labels = inputs
-        row = labels * self.num_atoms + self.atom_of(z[:, 0], labels)
+        atom, in_second_half = self.place_of(z[:, 0], labels)
+        row = labels * self.num_atoms + atom
         means, gains = (
             keras.ops.take(keras.ops.reshape(table, (-1, table.shape[2])), row, axis=0)
             for table in (self.means, self.gains)
@@ -184,20 +179,25 @@ class MixtureLayer(keras.layers.Layer):
         normals = inverse_normal(z[:, 1:])
         coordinates = keras.ops.matmul(factors, normals[:, :, None])[:, :, 0]
         pixels = means + gains * keras.ops.matmul(coordinates, self.basis)
-        turns = keras.ops.matmul(normals, self.directions) + self.phases
-        pixels += 2**0.5 * self.grain * keras.ops.cos(turns)
-        return keras.ops.reshape(keras.ops.clip(pixels, -1.0, 1.0), (-1, *self.image_shape))
+        images = keras.ops.reshape(pixels, (-1, *self.image_shape))
+        images = self.deformation([images, normals, in_second_half])
+        noise = keras.ops.reshape(self.grain * self.noise(normals), (-1, *self.image_shape))
+        return keras.ops.clip(images + noise, -1.0, 1.0)
 
-    def atom_of(self, z, labels):
-        """Returns the atoms, int32 [n] in [0, K), that z, float32 [n] in [0, 1], picks.
+    def place_of(self, z, labels):
+        """Returns what z, float32 [n] in [0, 1], picks: (atoms, in the second half of their z).
 
-        The last atom whose edge z has reached. Not a search among sums made here: a GPU adds in
-        another order than a CPU or an ONNX runtime, and all have to pick the same atom.
+        The last atom, int32 [n] in [0, K), whose edge z has reached, and whether z is nearer to the
+        next edge, bool [n]. Not a search among sums made here: a GPU adds in another order than a
+        CPU or an ONNX runtime, and all have to pick the same atom.
         """
-        edges = keras.ops.take(self.edges, labels, axis=0)
-        reached = keras.ops.maximum(z, 0.0)[:, None] >= edges
+        edges, z = keras.ops.take(self.edges, labels, axis=0), keras.ops.maximum(z, 0.0)
+        reached = z[:, None] >= edges
         numbers = keras.ops.arange(self.num_atoms, dtype="int32")
-        return keras.ops.max(keras.ops.where(reached, numbers, 0), axis=1)
+        atoms = keras.ops.max(keras.ops.where(reached, numbers, 0), axis=1)
+        start = keras.ops.max(keras.ops.where(reached, edges, 0.0), axis=1)
+        end = keras.ops.min(keras.ops.where(reached, 1.0, keras.ops.minimum(edges, 1.0)), axis=1)
+        return atoms, z >= 0.5 * (start + end)
 
     def compute_output_shape(self, input_shape):
         return (input_shape[0][0], *self.image_shape)
@@ -234,8 +234,3 @@ def _edges(weights):
     ends = np.cumsum(weights / weights.sum(axis=1, keepdims=True), axis=1)
     starts = np.concatenate([np.zeros_like(ends[:, :1]), ends[:, :-1]], axis=1)
     return np.where(weights > 0, starts, _NEVER).astype(np.float32)
-
-
-def _fixed(value):
-    """Returns an initializer that fills a weight with `value`."""
-    return lambda shape, dtype: keras.ops.cast(keras.ops.broadcast_to(value, shape), dtype)

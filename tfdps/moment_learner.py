@@ -9,6 +9,22 @@ from tfdps import rectified, rounds
 from tfdps.local_gaussians import LocalGaussians
 
 
+@dataclasses.dataclass(frozen=True)
+class Finish:
+    """What images get beside what was learned; public.
+
+    Attributes:
+      grain: noise on every pixel, in standard deviations of what real images have outside the
+        subspace, >= 0.
+      warp: standard deviation in pixels of how far smooth random fields bend an image, 0 to 1.
+      mirror: whether half of the images are mirrored.
+    """
+
+    grain: float
+    warp: float
+    mirror: bool
+
+
 class MomentLearner:
     """Takes one round of `schedule.of` a step, and writes what it learned into the generator.
 
@@ -24,15 +40,15 @@ class MomentLearner:
       plan: the PrivacyPlan, for the noise multiplier of each step.
       schedule: the rounds, from `schedule.of`.
       settings: the questions.Settings.
-      grain: as for `set_generator`.
+      finish: as for `set_generator`.
     """
 
     eager = True  # a handful of steps, each of them long, and NumPy between the releases
     optimizer = None
 
-    def __init__(self, generator, mechanism, *, plan, schedule, settings, grain):
+    def __init__(self, generator, mechanism, *, plan, schedule, settings, finish):
         self.generator = self.averaged_generator = generator
-        self.mechanism, self._plan, self._grain = mechanism, plan, grain
+        self.mechanism, self._plan, self._finish = mechanism, plan, finish
         self._rounds = [rounds.make(entry, settings) for entry in schedule]
         self._rng = np.random.default_rng()  # public choices only: where draws of the model fall
         self._progress = _Progress()
@@ -55,9 +71,9 @@ class MomentLearner:
         }
 
     def restored(self):
-        """To be called after a checkpoint was loaded: the grain may be another one by now."""
+        """To be called after a checkpoint was loaded: the finish may be another one by now."""
         if self._progress.model is not None:
-            set_generator(self.generator, self._progress.model, grain=self._grain)
+            set_generator(self.generator, self._progress.model, finish=self._finish)
 
     def step(self, batch, number):
         """Takes the next round on a covered batch; returns None.
@@ -80,7 +96,7 @@ class MomentLearner:
         )
         progress.model = asked.absorb(progress.model, question, moments)
         progress.rounds += 1
-        set_generator(self.generator, progress.model, grain=self._grain)
+        set_generator(self.generator, progress.model, finish=self._finish)
 
     def release(self, state, batch):
         """Returns the released vector, float32 [D]: all that leaves a private batch in a step.
@@ -101,7 +117,7 @@ class MomentLearner:
         )
 
 
-def set_generator(generator, model, *, grain):
+def set_generator(generator, model, *, finish):
     """Writes LocalGaussians into a mixture generator, which may have room for more atoms.
 
     Pixels are clipped to [-1, 1] at the end, which moves their mean and spread: they are set so that
@@ -113,7 +129,7 @@ def set_generator(generator, model, *, grain):
     Args:
       generator: a Keras mixture generator of the model's classes, pixels and subspace.
       model: the LocalGaussians.
-      grain: factor on the standard deviation of that noise, >= 0.
+      finish: the Finish.
     """
     layer = generator.get_layer("images")
     rank = layer.basis.shape[0]
@@ -139,8 +155,9 @@ def set_generator(generator, model, *, grain):
         factors=model.factors,
         basis=model.basis,
         gains=padded(gains),
-        grain=grain * model.outside_stddevs,
+        grain=finish.grain * model.outside_stddevs,
     )
+    layer.deformation.set(warp=finish.warp, mirror=finish.mirror)
 
 
 class _Progress(tf.train.experimental.PythonState):

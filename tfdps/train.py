@@ -10,7 +10,7 @@ from tfdps.image_gradient import ImageGradientLearner
 from tfdps.mechanisms.joint import JointMechanism
 from tfdps.mechanisms.none import NoMechanism
 from tfdps.mechanisms.per_record import PerRecordMechanism
-from tfdps.moment_learner import MomentLearner
+from tfdps.moment_learner import Finish, MomentLearner
 from tfdps.plan import make_plan, privacy_statement
 from tfdps.run_dir import RunDir
 from tfdps.trainer import DPSinkhorn
@@ -98,7 +98,7 @@ def build_model(config, spec, plan):
             plan=plan,
             schedule=schedule.of(config.num_atoms),
             settings=settings,
-            grain=config.grain,
+            finish=Finish(grain=config.grain, warp=config.warp, mirror=config.mirror),
         )
         return DPSinkhorn(learner)
     if plan.private:
