@@ -234,7 +234,7 @@ def test_a_folder_has_no_test_split(tmp_path):
     ("name", "shape", "size", "mean"),
     [  # the sets' published means, in [0, 1]
         ("mnist", (28, 28, 1), 60_000, (0.1307,)),
-        ("fashion_mnist", (28, 28, 1), 60_000, (0.2860,)),
+        pytest.param("fashion_mnist", (28, 28, 1), 60_000, (0.2860,), marks=pytest.mark.slow),
         ("cifar10", (32, 32, 3), 50_000, (0.4914, 0.4822, 0.4465)),
     ],
     ids=["mnist", "fashion_mnist", "cifar10"],

@@ -314,6 +314,7 @@ np.save(sys.argv[2], images.numpy())
 """
 
 
+@pytest.mark.slow
 def test_a_process_without_tfdps_draws_the_same_images(exported, tmp_path):
     arguments = [str(exported.path / "saved_model" / "1"), str(tmp_path / "images.npy")]
     subprocess.run([sys.executable, "-c", FRESH, *arguments], check=True, env=QUIET, cwd=tmp_path)

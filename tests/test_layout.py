@@ -10,7 +10,7 @@ from conftest import ROOT
 
 # A module imports only from rows above its own (and the adapter within mechanisms).
 ROWS = [
-    ["checks", "files"],
+    ["checks", "files", "random_cosines"],
     [
         "config",
         "options",
@@ -18,7 +18,7 @@ ROWS = [
         "nonprivate",
         "schedule",
         "gaussian_curve",
-        "mixture",
+        "deformation",
         "rectified",
         "frequencies",
         "shrinkage",
@@ -30,7 +30,7 @@ ROWS = [
         "anderson",
         "costs",
         "accounting",
-        "generators",
+        "mixture",
         "grids",
         "image_folder",
         "tfds_builder",
@@ -46,6 +46,7 @@ ROWS = [
     ],
     [
         "tfds_images",
+        "generators",
         "transport_problem",
         "plan",
         "mechanisms.tf_privacy",

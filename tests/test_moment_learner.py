@@ -71,6 +71,7 @@ def test_the_checkpoint_holds_the_whole_state(run, digits):
     np.testing.assert_allclose(model([z, labels]).numpy(), exported, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_another_finish_is_exported_from_a_finished_run_at_no_cost(run, tmp_path):
     path = tmp_path / "run"
     shutil.copytree(run[0], path)

@@ -265,6 +265,7 @@ def test_kill_9_in_the_middle_never_undercounts_and_the_same_command_finishes(tm
     assert card["training"]["generator_updates"] == 6000 - lost
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_its_own_noise_when_calibration_comes_out_a_digit_different(
     copy_of_run, monkeypatch
 ):

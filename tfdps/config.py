@@ -190,19 +190,17 @@ class RunConfig:
     )
     grain: typing.Optional[float] = _field(
         None,
-        "mixture: independent noise on every pixel, in units of what real images have outside the "
-        "subspace; default 1. Without it a classifier learns patterns too faint to see that real "
-        "images lack; more where the subspace holds less of an image.",
+        "mixture: noise on every pixel, in units of what images have outside the subspace; default 1. "
+        "Without it classifiers learn patterns too faint to see. More where the subspace holds less.",
     )
     warp: typing.Optional[float] = _field(
         None,
-        "mixture: bends every image along smooth random fields that move a pixel this far (standard "
-        "deviation in pixels along each axis, 0 to 1); default 0. For shapes drawn by hand.",
+        "mixture: bends images, a pixel moves this far (standard deviation, in pixels, 0 to 1); "
+        "default 0. For what is drawn by hand.",
     )
     mirror: typing.Optional[bool] = _field(
         None,
-        "mixture: mirrors half of the images, left to right; default off. For pictures that mean "
-        "the same in a mirror, as digits and letters do not.",
+        "mixture: mirrors half of the images; default off. For pictures, not for digits or letters.",
     )
     learning_rate: float = _field(1e-3, "Adam's learning rate.")
     weight_decay: float = _field(1e-5, "Weight of the L2 term on the generator's weights.")
@@ -223,17 +221,12 @@ class RunConfig:
                 checks.one_of(field.name, value, choices)
         for name in ("clip_norm", "regularization", "schedule_exponent", "learning_rate"):
             checks.positive(name, getattr(self, name))
-        for name in ("target_epsilon", "noise_multiplier"):
+        for name in ("target_epsilon", "noise_multiplier", "checkpoint_secs", "sample_secs"):
             if getattr(self, name) is not None:
                 checks.positive(name, getattr(self, name))
-        for name in ("cost_l1_weight", "label_scale", "weight_decay"):
-            checks.not_negative(name, getattr(self, name))
-        if self.grain is not None:
-            checks.not_negative("grain", self.grain)
-        if self.warp is not None:
-            checks.fraction("warp", self.warp, zero=True, one=True)
-        for name in ("checkpoint_secs", "sample_secs"):
-            checks.positive(name, getattr(self, name))
+        for name in ("cost_l1_weight", "label_scale", "weight_decay", "grain"):
+            checks.not_negative(name, getattr(self, name) or 0.0)
+        checks.fraction("warp", self.warp or 0.0, zero=True, one=True)
         for name, smallest in (
             ("latent_dim", 1),
             ("num_atoms", 1),
