@@ -163,7 +163,8 @@ class TestGenerator:
             deviation = given["factors"][label] @ normals @ given["basis"]
             deviation = given["gains"][label, k] * deviation
             noise = np.sqrt(2) * np.cos(normals @ directions + phases)
-            expected.append(given["means"][label, k] + deviation + given["grain"] * noise)
+            pixels = np.clip(given["means"][label, k] + deviation, -2, 2)
+            expected.append(pixels + given["grain"] * noise)
         expected = np.clip(expected, -1, 1).reshape(-1, *SHAPE)
         # Float32, and normals within 1e-5 (coordinates of order 0.2, four radians of grain each).
         np.testing.assert_allclose(model([z, labels]), expected, atol=1e-5)
@@ -218,6 +219,21 @@ class TestGenerator:
         assert np.abs(noise.T @ normals / size).max() < SIGMAS / np.sqrt(size) + 0.01
         of_images = noise[1:] @ noise[0] / (pixels - 1)
         assert np.sqrt(np.mean(of_images**2)) == pytest.approx(1 / np.sqrt(pixels - 1), rel=0.3)
+
+    def test_far_beyond_the_range_counts_as_twice_as_far_as_its_end(self):
+        """So bends put no more than that between neighbours, and grain does not show on it."""
+        z, labels = inputs(64)
+        signs, images = np.random.default_rng(3).choice([-1, 1], (CLASSES, ATOMS, PIXELS)), []
+        for far in (2, 100):
+            given = atoms() | {"means": far * signs, "gains": np.zeros_like(signs)}
+            model = with_atoms(given | {"grain": np.full(PIXELS, 0.3)})
+            images.append(model([z, labels]).numpy())
+            model.get_layer("images").deformation.set(warp=0.7, mirror=False)
+            images.append(model([z, labels]).numpy())
+        np.testing.assert_array_equal(images[0], images[2])
+        np.testing.assert_array_equal(images[1], images[3])
+        assert np.abs(images[0]).min() == 1
+        assert np.abs(images[1]).min() < 0.5
 
     def test_an_image_is_the_same_in_a_batch_of_1_and_of_256(self, model):
         z, labels = inputs(256)

@@ -1,6 +1,6 @@
 """The layer of the mixture generator: classes of atoms, each a rectified Gaussian in a subspace.
 
-    image = clip(bent(mean + gain * ((F g) B)) + grain * noise(g), -1, 1),    g ~ N(0, I)
+    image = clip(bent(clip(mean + gain * ((F g) B), -2, 2)) + grain * noise(g), -1, 1),  g ~ N(0, I)
 
 with mean and gain (per pixel) of the atom that z picks, F of the class, basis B and grain for all; bent
 and mirrored, where its owner says that images may be (`deformation.py`). No
@@ -47,6 +47,11 @@ _TAILS = (
     1.00167406,
     2.83297682,
 )
+
+# What a pixel is clipped to before it is bent: twice the range, so that grain does not show where an
+# image is far beyond black or white. Background may lie a hundred times as far: between such a pixel
+# and its neighbour, rounding of where an image is bent to would be seen.
+_FARTHEST = 2.0
 
 _INITIAL_STDDEV = 0.25  # of a pixel, before somebody sets the atoms
 
@@ -179,6 +184,7 @@ class MixtureLayer(keras.layers.Layer):
         normals = inverse_normal(z[:, 1:])
         coordinates = keras.ops.matmul(factors, normals[:, :, None])[:, :, 0]
         pixels = means + gains * keras.ops.matmul(coordinates, self.basis)
+        pixels = keras.ops.clip(pixels, -_FARTHEST, _FARTHEST)
         images = keras.ops.reshape(pixels, (-1, *self.image_shape))
         images = self.deformation([images, normals, in_second_half])
         noise = keras.ops.reshape(self.grain * self.noise(normals), (-1, *self.image_shape))
