@@ -1,5 +1,6 @@
 """Costs and transport against stored values of the published solver, NumPy oracles, closed forms."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -390,3 +391,101 @@ def test_bad_settings_are_refused(settings, message):
     with pytest.raises(checks.UsageError) as error:
         sinkhorn.transport_cost(cloud(0, 3), cloud(1, 3), **settings)
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize("cost", costs.COSTS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_divergence_of_a_cloud_from_itself_is_zero_with_duplicates_too(cost, dtype, features):
+    """Within 1e-5 of the cost's scale; a self term's diagonal is exact, the cross term's is not."""
+    x = tf.cast(tf.concat([features[0], features[0][:7]], axis=0), dtype)
+    mean = float(tf.reduce_mean(costs.cost_matrix(x, x, cost=cost)))
+    for relative in (0.5, 0.05, 0.01):
+        settings = {"cost": cost, "regularization": relative * mean, "tolerance": 1e-5}
+        result = sinkhorn.sinkhorn_divergence(x, x, **settings)
+        assert abs(float(result.value)) < 1e-5 * mean
+
+
+@pytest.mark.parametrize("schedule", sinkhorn.SCHEDULES)
+def test_points_of_weight_zero_change_nothing_in_the_divergence(schedule):
+    x, y = cloud(0, 7), cloud(1, 9)
+    settings = {"regularization": 0.5, "schedule": schedule, "tolerance": 1e-10}
+    x_weights, y_weights = np.array([1.0] * 5 + [0.0] * 2), np.array([1.0, 2.0] * 3 + [0.0] * 3)
+
+    def solved(x, y, **weights):
+        x = tf.Variable(x)
+        with tf.GradientTape() as tape:
+            result = sinkhorn.sinkhorn_divergence(x, y, **weights, **settings)
+        return float(result.value), tape.gradient(result.value, x).numpy()
+
+    value, gradient = solved(x, y, x_weights=x_weights, y_weights=y_weights)
+    alone, expected = solved(x[:5], y[:6], y_weights=y_weights[:6])
+    assert value == pytest.approx(alone, rel=1e-8)
+    np.testing.assert_allclose(gradient[:5], expected, atol=1e-8)
+    np.testing.assert_array_equal(gradient[5:], 0.0)
+
+
+@pytest.mark.parametrize("cost", costs.COSTS)
+def test_the_divergences_gradient_is_the_derivative_of_its_value(cost):
+    x, y, step = cloud(0, 6), cloud(1, 8), 1e-5
+    direction = np.random.default_rng(5).normal(size=x.shape)
+
+    def value(x):
+        settings = {"cost": cost, "regularization": 0.8, "tolerance": 1e-11}
+        return sinkhorn.sinkhorn_divergence(x, y, **settings).value
+
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        total = value(x)
+    slope = float(tf.reduce_sum(tape.gradient(total, x) * direction))
+    difference = (value(x + step * direction) - value(x - step * direction)) / (2 * step)
+    assert float(difference) == pytest.approx(slope, rel=1e-5)
+
+
+def test_far_clouds_and_outliers_are_solved():
+    """Scaling factors that no float holds: what is absorbed on the way."""
+    x, y = cloud(0, 20, dtype=np.float32), cloud(1, 25, dtype=np.float32) + 30
+    x = tf.concat([x, x[:1] - 100], axis=0)
+    for lam in (0.1, 10.0, 1e6):
+        result = sinkhorn.transport_cost(x, y, regularization=lam, tolerance=0.01)
+        assert bool(result.converged)
+        plan = np.exp((sum_of(result.potentials) - numpy_cost(x, y)) / lam) / (21 * 25)
+        # Rounding of float32 costs divided by lambda.
+        rounding = 6e-8 * float(np.max(numpy_cost(x, y))) / lam
+        assert np.abs(plan.sum(0) - 1 / 25).sum() < 0.01 + 5 * rounding
+
+
+def test_another_lambda_or_tolerance_compiles_nothing_anew():
+    x, y = cloud(0, 11), cloud(1, 13)
+    sinkhorn.sinkhorn_divergence(x, y, regularization=1.0)
+    before = sinkhorn._compiled_solve.experimental_get_tracing_count()
+    for lam, tolerance in ((2.0, 1e-3), (0.3, 1e-4), (np.float32(0.7), 1e-2)):
+        sinkhorn.sinkhorn_divergence(x, y, regularization=lam, tolerance=tolerance)
+    assert sinkhorn._compiled_solve.experimental_get_tracing_count() == before
+
+
+class TestKerasLoss:
+    def test_is_the_divergence_of_the_batches(self):
+        x, y = cloud(0, 6, 12, np.float32), cloud(1, 9, 12, np.float32)
+        loss = sinkhorn.SinkhornDivergence(0.7, cost="l1+l2", cost_l1_weight=2.0)
+        images = tf.reshape(y, [9, 2, 2, 3]), tf.reshape(x, [6, 2, 2, 3])
+        expected = sinkhorn.sinkhorn_divergence(
+            x, y, regularization=0.7, cost="l1+l2", cost_l1_weight=2.0
+        )
+        assert float(loss(*images)) == pytest.approx(float(expected.value), rel=1e-6)
+
+    def test_trains_a_model_to_make_the_targets_in_any_order(self):
+        targets = cloud(1, 64, 2, np.float32) + 3
+        noise = np.random.default_rng(0).normal(size=(64, 4)).astype(np.float32)
+        model = keras.Sequential([keras.layers.Dense(16, "relu"), keras.layers.Dense(2)])
+        model.compile(keras.optimizers.Adam(0.03), loss=sinkhorn.SinkhornDivergence(0.5))
+        history = model.fit(noise, targets, batch_size=64, epochs=60, verbose=0).history["loss"]
+        assert history[-1] < 0.02 * history[0]
+
+    def test_is_saved_with_its_settings(self):
+        loss = sinkhorn.SinkhornDivergence(0.7, tolerance=1e-4, max_iterations=99)
+        again = keras.losses.deserialize(keras.losses.serialize(loss))
+        assert again.get_config() == loss.get_config()
+
+    def test_refuses_bad_settings_at_once(self):
+        with pytest.raises(checks.UsageError, match="regularization must be > 0, received -1"):
+            sinkhorn.SinkhornDivergence(-1.0)

@@ -4,7 +4,7 @@
     l1+l2:  c(a, b) = ||a - b||^2 + m ||a - b||_1
 
 Both are computed without ever holding an array of n * m * d numbers: the squared distance by one
-matrix product, the L1 part feature by feature.
+matrix product, the L1 part feature by feature. Compiled by XLA, once for each shape.
 """
 
 import tensorflow as tf
@@ -12,7 +12,10 @@ import tensorflow as tf
 from tfdps import checks
 
 COSTS = ("l2", "l1+l2")
-_FEATURES_PER_TRIP = 16  # enough arithmetic a loop trip to hide the trip's own cost
+
+# Terms that a loop trip adds up, one after the other: XLA makes one vectorised loop of them. A sum
+# over an axis of 16 is four times slower, and so are 8 or 32 terms (measured; see benchmarks/).
+_A_TRIP = 16
 
 
 def cost_matrix(x, y, *, cost="l2", cost_l1_weight=1.0):
@@ -25,18 +28,8 @@ def cost_matrix(x, y, *, cost="l2", cost_l1_weight=1.0):
       cost_l1_weight: m >= 0 above; unused by "l2".
     """
     checks.one_of("cost", cost, COSTS)
-    # Moving both clouds changes no distance, but the product's rounding error, for the better.
-    center = tf.reduce_mean(x, axis=0, keepdims=True)
-    x, y = x - center, y - center
-    squares = (
-        tf.reduce_sum(x * x, axis=1)[:, None]
-        + tf.reduce_sum(y * y, axis=1)[None, :]
-        - 2 * tf.matmul(x, y, transpose_b=True)
-    )
-    costs = tf.maximum(squares, 0)
-    if cost == "l2":
-        return costs
-    return costs + scalar(cost_l1_weight, x.dtype) * _l1_distances(x, y)
+    x = tf.convert_to_tensor(x)
+    return _cost_matrix(x, tf.cast(y, x.dtype), scalar(cost_l1_weight, x.dtype), cost=cost)
 
 
 def plan_gradient(x, y, plan, *, cost="l2", cost_l1_weight=1.0):
@@ -51,11 +44,9 @@ def plan_gradient(x, y, plan, *, cost="l2", cost_l1_weight=1.0):
       cost, cost_l1_weight: as for `cost_matrix`.
     """
     checks.one_of("cost", cost, COSTS)
-    mass = tf.reduce_sum(plan, axis=1, keepdims=True)
-    gradient = 2 * (mass * x - tf.matmul(plan, y))
-    if cost == "l2":
-        return gradient
-    return gradient + scalar(cost_l1_weight, x.dtype) * _l1_plan_gradient(x, y, plan)
+    x = tf.convert_to_tensor(x)
+    y, plan = tf.cast(y, x.dtype), tf.cast(plan, x.dtype)
+    return _plan_gradient(x, y, plan, scalar(cost_l1_weight, x.dtype), cost=cost)
 
 
 def scalar(value, dtype):
@@ -63,42 +54,62 @@ def scalar(value, dtype):
     return tf.cast(value, dtype) if tf.is_tensor(value) else tf.constant(value, dtype)
 
 
+@tf.function(jit_compile=True)
+def _cost_matrix(x, y, l1_weight, *, cost):
+    # Moving both clouds changes no distance, but the product's rounding error, for the better.
+    center = tf.reduce_mean(x, axis=0, keepdims=True)
+    x, y = x - center, y - center
+    squares = (
+        tf.reduce_sum(x * x, axis=1)[:, None]
+        + tf.reduce_sum(y * y, axis=1)[None, :]
+        - 2 * tf.matmul(x, y, transpose_b=True)
+    )
+    costs = tf.maximum(squares, 0)
+    return costs if cost == "l2" else costs + l1_weight * _l1_distances(x, y)
+
+
+@tf.function(jit_compile=True)
+def _plan_gradient(x, y, plan, l1_weight, *, cost):
+    mass = tf.reduce_sum(plan, axis=1, keepdims=True)
+    gradient = 2 * (mass * x - tf.matmul(plan, y))
+    return gradient if cost == "l2" else gradient + l1_weight * _l1_plan_gradient(x, y, plan)
+
+
 def _l1_distances(x, y):
     """||x_i - y_j||_1, [n, m], accumulated over features."""
-    x_groups, y_groups, trips = _feature_groups(x, y)
+    dimension = tf.shape(x)[1]
+    trips = (dimension + _A_TRIP - 1) // _A_TRIP
+
+    def groups(points):
+        rows = tf.pad(tf.transpose(points), [[0, trips * _A_TRIP - dimension], [0, 0]])
+        return tf.reshape(rows, [trips, _A_TRIP, tf.shape(points)[0]])
+
+    x_groups, y_groups = groups(x), groups(y)
 
     def accumulate(trip, total):
-        difference = x_groups[trip][:, :, None] - y_groups[trip][:, None, :]
-        # Summing over the major axis keeps the inner loop over j contiguous.
-        return trip + 1, total + tf.reduce_sum(tf.abs(difference), axis=0)
+        for row, column in zip(tf.unstack(x_groups[trip]), tf.unstack(y_groups[trip]), strict=True):
+            total += tf.abs(row[:, None] - column[None, :])
+        return trip + 1, total
 
     zero = tf.zeros([tf.shape(x)[0], tf.shape(y)[0]], x.dtype)
     return tf.while_loop(lambda trip, _: trip < trips, accumulate, [0, zero])[1]
 
 
 def _l1_plan_gradient(x, y, plan):
-    """sum_j plan_ij sign(x_i - y_j), [n, d], a group of features at a time."""
-    x_groups, y_groups, trips = _feature_groups(x, y)
-    plan_columns = tf.transpose(plan)  # [m, n]: the sum over j runs over the major axis
+    """sum_j plan_ij sign(x_i - y_j), [n, d], accumulated over the points y."""
+    count = tf.shape(y)[0]
+    trips = (count + _A_TRIP - 1) // _A_TRIP
 
-    def accumulate(trip, groups):
-        signs = tf.sign(x_groups[trip][:, None, :] - y_groups[trip][:, :, None])
-        group = tf.reduce_sum(plan_columns[None] * signs, axis=1)
-        return trip + 1, groups.write(trip, group)
+    def groups(rows):
+        rows = tf.pad(rows, [[0, trips * _A_TRIP - count], [0, 0]])
+        return tf.reshape(rows, [trips, _A_TRIP, tf.shape(rows)[1]])
 
-    groups = tf.TensorArray(x.dtype, size=trips, element_shape=[_FEATURES_PER_TRIP, None])
-    groups = tf.while_loop(lambda trip, _: trip < trips, accumulate, [0, groups])[1]
-    rows = tf.reshape(groups.stack(), [trips * _FEATURES_PER_TRIP, tf.shape(x)[0]])
-    return tf.transpose(rows[: tf.shape(x)[1]])
+    y_groups, plan_groups = groups(y), groups(tf.transpose(plan))
 
+    def accumulate(trip, total):
+        ends = tf.unstack(y_groups[trip]), tf.unstack(plan_groups[trip])
+        for point, mass in zip(*ends, strict=True):
+            total += mass[:, None] * tf.sign(x - point[None, :])
+        return trip + 1, total
 
-def _feature_groups(x, y):
-    """(x^T, y^T) as [trips, features a trip, points], padded with zero features, and trips."""
-    dimension = tf.shape(x)[1]
-    trips = (dimension + _FEATURES_PER_TRIP - 1) // _FEATURES_PER_TRIP
-
-    def groups(points):
-        rows = tf.pad(tf.transpose(points), [[0, trips * _FEATURES_PER_TRIP - dimension], [0, 0]])
-        return tf.reshape(rows, [trips, _FEATURES_PER_TRIP, tf.shape(points)[0]])
-
-    return groups(x), groups(y), trips
+    return tf.while_loop(lambda trip, _: trip < trips, accumulate, [0, tf.zeros_like(x)])[1]

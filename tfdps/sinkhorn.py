@@ -5,16 +5,18 @@ W(A, B) is the dual value <a, f> + <b, g> of entropic transport with regularisat
 fixed and only the cost is differentiated, so the potentials are never differentiated through.
 Sources: Cao et al., NeurIPS 2021, arXiv 2111.01177, eq. 5-8; Feydy et al., AISTATS 2019.
 
-All functions run eagerly, inside `tf.function` and with `jit_compile=True`, in float32 and float64.
+All functions run eagerly, inside `tf.function` and with `jit_compile=True`, in float32 and float64. XLA
+compiles each once for a shape, whatever lambda and the tolerance are.
 How long a solve takes depends on the points: never log iteration counts or marginal errors of a
 private batch.
 """
 
 import typing
 
+import keras
 import tensorflow as tf
 
-from tfdps import costs, transport_solver
+from tfdps import costs, kernel_solver, reference_solver
 from tfdps.transport_problem import SCHEDULES as SCHEDULES
 from tfdps.transport_problem import Settings, cooling_schedule, normalized_weights
 
@@ -60,12 +62,10 @@ def transport_cost(x, y, *, x_weights=None, y_weights=None, **settings):
       UsageError: on an unknown cost or schedule, or a setting out of range.
     """
     settings = Settings(**settings)
-    x, y = tf.convert_to_tensor(x), tf.convert_to_tensor(y)
-    fixed_x, fixed_y = tf.stop_gradient(x), tf.stop_gradient(y)
-    a, b = normalized_weights(x_weights, fixed_x), normalized_weights(y_weights, fixed_y)
-    cost = settings.costs(fixed_x, fixed_y)
-    cooling = cooling_schedule(settings, [(fixed_x, a), (fixed_y, b)], cost)
-    return _transport(x, y, a, b, cost, cooling, settings)
+    x = tf.convert_to_tensor(x)
+    y = tf.convert_to_tensor(y, x.dtype)
+    [cross] = _solve(x, y, x_weights, y_weights, settings, terms=("cross",))
+    return _result([cross], _value(cross, settings, x, y), cross.potentials, settings)
 
 
 def sinkhorn_divergence(x, y, *, x_weights=None, y_weights=None, y_self_term=True, **settings):
@@ -80,29 +80,19 @@ def sinkhorn_divergence(x, y, *, x_weights=None, y_weights=None, y_self_term=Tru
       that of W(y,y) if asked for); the largest marginal error and most iterations of its terms.
     """
     settings = Settings(**settings)
-    x, y = tf.convert_to_tensor(x), tf.stop_gradient(tf.convert_to_tensor(y))
-    fixed_x = tf.stop_gradient(x)
-    a, b = normalized_weights(x_weights, fixed_x), normalized_weights(y_weights, y)
-    cost = settings.costs(fixed_x, y)
-    cooling = cooling_schedule(settings, [(fixed_x, a), (y, b)], cost)
-    cross = _transport(x, y, a, b, cost, cooling, settings)
-    x_self = _self_transport(x, a, cooling, settings)
-    terms, g = [cross, x_self], cross.potentials[1]
-    value = cross.value - x_self.value / 2
+    x = tf.convert_to_tensor(x)
+    y = tf.stop_gradient(tf.convert_to_tensor(y, x.dtype))
+    terms = ("cross", "x_self", "y_self") if y_self_term else ("cross", "x_self")
+    solved = _solve(x, y, x_weights, y_weights, settings, terms=terms)
+    cross, x_self = solved[:2]
+    value = _value(cross, settings, x, y) - _value(x_self, settings, x, x) / 2
+    f, g = cross.potentials
+    f -= x_self.potentials[0]
     if y_self_term:
-        y_self = _self_transport(y, b, cooling, settings)
-        terms.append(y_self)
-        value, g = value - y_self.value / 2, g - y_self.potentials[0]
+        value, g = value - _value(solved[2], settings, y, y) / 2, g - solved[2].potentials[0]
     # An empty cloud has no divergence to speak of: no value, and no pull from the self terms.
-    both = tf.logical_and(a.any, b.any)
-    error = tf.reduce_max(tf.stack([t.marginal_error for t in terms]))
-    return TransportResult(
-        value=tf.where(both, value, tf.zeros_like(value)),
-        potentials=(cross.potentials[0] - x_self.potentials[0], g),
-        marginal_error=error,
-        num_iterations=tf.reduce_max(tf.stack([t.num_iterations for t in terms])),
-        converged=error <= settings.tolerance,
-    )
+    value = tf.where(cross.nonempty, value, tf.zeros_like(value))
+    return _result(solved, value, (f, g), settings)
 
 
 def semi_debiased_loss(x, x_fresh, y, *, y_weights=None, **settings):
@@ -130,70 +120,149 @@ def semi_debiased_loss(x, x_fresh, y, *, y_weights=None, **settings):
     return 2 * cross - debias + empty_value
 
 
-def _transport(x, y, a, b, cost, cooling, settings):
-    """W(x, y) with the gradient in x and y attached."""
-    solution = transport_solver.solve(cost, a, b, cooling, settings)
-    temperature = settings.final_temperature(x.dtype)
-    nonempty = tf.logical_and(a.any, b.any)
-    value = tf.reduce_sum(a.values * solution.f_last) + tf.reduce_sum(b.values * solution.g_last)
+@keras.saving.register_keras_serializable(package="tfdps")
+class SinkhornDivergence(keras.losses.Loss):
+    """S(y_pred, y_true) as a Keras loss: a batch as a cloud of equally heavy points.
 
-    def plan(f, g):
-        exponent = (f[:, None] + g[None, :] - cost) / temperature
-        return a.values[:, None] * b.values[None, :] * tf.exp(exponent)
+        model.compile("adam", loss=SinkhornDivergence(regularization=1.0))
 
-    def gradients():
-        x_plan, y_plan = plan(solution.f_last, solution.g), plan(solution.f, solution.g_last)
-        fixed_x, fixed_y = tf.stop_gradient(x), tf.stop_gradient(y)
-        return (
-            settings.plan_gradient(fixed_x, fixed_y, x_plan),
-            settings.plan_gradient(fixed_y, fixed_x, tf.transpose(y_plan)),
+    One number for a batch, no matter which prediction stands beside which target; all axes but the
+    first are a point's coordinates, and the two batches may differ in size. What it is differentiated
+    by is y_pred.
+
+    Args:
+      regularization: lambda > 0, in units of the cost.
+      cost, cost_l1_weight, tolerance, max_iterations: as for `transport_cost`.
+      reduction, name, dtype: as for every Keras loss.
+    """
+
+    def __init__(
+        self,
+        regularization,
+        *,
+        cost="l2",
+        cost_l1_weight=1.0,
+        tolerance=1e-3,
+        max_iterations=2000,
+        reduction="sum_over_batch_size",
+        name="sinkhorn_divergence",
+        dtype=None,
+    ):
+        super().__init__(name=name, reduction=reduction, dtype=dtype)
+        self._settings = {
+            "regularization": regularization,
+            "cost": cost,
+            "cost_l1_weight": cost_l1_weight,
+            "tolerance": tolerance,
+            "max_iterations": max_iterations,
+        }
+        Settings(**self._settings)  # refuses what is out of range now, not in the first batch
+
+    def call(self, y_true, y_pred):
+        x, y = (tf.reshape(points, [tf.shape(points)[0], -1]) for points in (y_pred, y_true))
+        return sinkhorn_divergence(x, y, **self._settings).value
+
+    def get_config(self):
+        return super().get_config() | self._settings
+
+
+class _Term(typing.NamedTuple):
+    """One transport value, solved, and the plans that its gradients are made of."""
+
+    value: tf.Tensor
+    nonempty: tf.Tensor
+    potentials: tuple
+    row_plan: tf.Tensor
+    column_plan: tf.Tensor
+    marginal_error: tf.Tensor
+    num_iterations: tf.Tensor
+
+
+def _solve(x, y, x_weights, y_weights, settings, *, terms):
+    """[the _Term of each name: "cross", "x_self", "y_self"]; no gradient passes."""
+    clouds = [tf.stop_gradient(x), tf.stop_gradient(y)]
+    return _compiled_solve(
+        *clouds,
+        None if x_weights is None else tf.convert_to_tensor(x_weights),
+        None if y_weights is None else tf.convert_to_tensor(y_weights),
+        settings.numbers(x.dtype),
+        terms=terms,
+        **settings.static,
+    )
+
+
+@tf.function(jit_compile=True)
+def _compiled_solve(x, y, x_weights, y_weights, numbers, *, terms, **static):
+    settings = Settings(**static, **numbers)
+    solver = reference_solver if settings.schedule == "reference" else kernel_solver
+    a, b = normalized_weights(x_weights, x), normalized_weights(y_weights, y)
+    cost = settings.costs(x, y)
+    cooling = cooling_schedule(settings, [(x, a), (y, b)], cost)
+    solved = []
+    for name in terms:
+        if name == "cross":
+            solution, nonempty = (
+                solver.solve(cost, a, b, cooling, settings),
+                tf.logical_and(a.any, b.any),
+            )
+        else:
+            points, weights = (x, a) if name == "x_self" else (y, b)
+            own = settings.costs(points, points)
+            own = tf.linalg.set_diag(own, tf.zeros_like(points[:, 0]))
+            solution = solver.solve_symmetric(own, weights, cooling, settings)
+            nonempty = weights.any
+        solved.append(
+            _Term(
+                value=_only_if(nonempty, solution.value),
+                nonempty=nonempty,
+                potentials=solution.potentials(),
+                row_plan=solution.row_plan(),
+                column_plan=solution.column_plan(),
+                marginal_error=solution.marginal_error,
+                num_iterations=solution.num_iterations,
+            )
         )
-
-    return TransportResult(
-        value=_attach_gradients(value, [x, y], gradients, nonempty),
-        potentials=(solution.f_last, solution.g_last),
-        marginal_error=solution.marginal_error,
-        num_iterations=solution.num_iterations,
-        converged=solution.marginal_error <= costs.scalar(settings.tolerance, x.dtype),
-    )
+    return solved
 
 
-def _self_transport(x, a, cooling, settings):
-    """W(x, x) by its one symmetric potential, with the gradient in x attached."""
-    fixed_x = tf.stop_gradient(x)
-    cost = settings.costs(fixed_x, fixed_x)
-    cost = tf.linalg.set_diag(cost, tf.zeros_like(fixed_x[:, 0]))
-    solution = transport_solver.solve_symmetric(cost, a, cooling, settings)
-    temperature = settings.final_temperature(x.dtype)
-    value = 2 * tf.reduce_sum(a.values * solution.f_last)
+def _value(term, settings, x, y):
+    """The term's value as a function of its points, by the envelope theorem: W(x, y), or W(x, x)."""
+    fixed_x, fixed_y = tf.stop_gradient(x), tf.stop_gradient(y)
 
-    def gradients():
-        exponent = (solution.f_last[:, None] + solution.f[None, :] - cost) / temperature
-        plan = a.values[:, None] * a.values[None, :] * tf.exp(exponent)
-        return (2 * settings.plan_gradient(fixed_x, fixed_x, plan),)  # both arguments are x
+    def x_gradient():
+        return settings.plan_gradient(fixed_x, fixed_y, term.row_plan)
 
-    return TransportResult(
-        value=_attach_gradients(value, [x], gradients, a.any),
-        potentials=(solution.f_last, solution.f_last),
-        marginal_error=solution.marginal_error,
-        num_iterations=solution.num_iterations,
-        converged=solution.marginal_error <= costs.scalar(settings.tolerance, x.dtype),
-    )
+    def y_gradient():
+        return settings.plan_gradient(fixed_y, fixed_x, tf.transpose(term.column_plan))
+
+    if x is y:  # both arguments move
+        return term.value + _slope(x, lambda: 2 * x_gradient(), term.nonempty)
+    return term.value + _slope(x, x_gradient, term.nonempty) + _slope(y, y_gradient, term.nonempty)
 
 
-def _attach_gradients(value, points, gradients, nonempty):
-    """`value` as a function of `points` whose gradient is what `gradients()` says (0 if empty)."""
-
-    def only_if(nonempty, tensor):
-        return tf.where(nonempty, tensor, tf.zeros_like(tensor))
+def _slope(points, gradient, nonempty):
+    """Zero, as a function of `points` whose gradient is what `gradient()` says (0 if empty)."""
 
     @tf.custom_gradient
-    def attached(*points):
-        del points
-
+    def attached(points):
         def backward(upstream):
-            return [upstream * only_if(nonempty, gradient) for gradient in gradients()]
+            return upstream * _only_if(nonempty, gradient())
 
-        return only_if(nonempty, value), backward
+        return tf.zeros([], points.dtype), backward
 
-    return attached(*points)
+    return attached(points)
+
+
+def _only_if(nonempty, tensor):
+    return tf.where(nonempty, tensor, tf.zeros_like(tensor))
+
+
+def _result(terms, value, potentials, settings):
+    error = tf.reduce_max(tf.stack([term.marginal_error for term in terms]))
+    return TransportResult(
+        value=value,
+        potentials=potentials,
+        marginal_error=error,
+        num_iterations=tf.reduce_max(tf.stack([term.num_iterations for term in terms])),
+        converged=error <= costs.scalar(settings.tolerance, value.dtype),
+    )

@@ -1,4 +1,5 @@
-"""What a transport problem is made of: settings, clouds' weights, and the temperatures to solve at."""
+"""What a transport problem is made of: settings, clouds' weights, the temperatures to solve at, and
+what solves it."""
 
 import dataclasses
 import math
@@ -10,6 +11,7 @@ from tfdps import checks, costs
 
 SCHEDULES = ("converged", "reference")
 _ANNEALING_FACTOR = 4.0  # by which the temperature falls from one stage to the next
+_COOL_BELOW = 16.0  # the mean cost over the first temperature, where lambda is lower than that
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +51,19 @@ class Settings:
                     f"{self.regularization} and {expected}. Leave one out."
                 )
 
+    @property
+    def static(self):
+        """What a compiled program depends on; `numbers` may change from one call to the next."""
+        return {"cost": self.cost, "schedule": self.schedule}
+
+    def numbers(self, dtype):
+        """The rest as scalar tensors, by name."""
+        names = ("cost_l1_weight", "exponent", "tolerance")
+        return {name: costs.scalar(getattr(self, name), dtype) for name in names} | {
+            "regularization": self.final_temperature(dtype),
+            "max_iterations": tf.cast(self.max_iterations, tf.int32),
+        }
+
     def final_temperature(self, dtype):
         """lambda, a scalar tensor."""
         if self.regularization is not None:
@@ -77,6 +92,31 @@ class Cooling(typing.NamedTuple):
     last: tf.Tensor
 
 
+class Solution(typing.NamedTuple):
+    """What either solver returns.
+
+    Attributes:
+      value: scalar, <a, f> + <b, g>.
+      potentials: function of nothing: (f [n], g [m]), of points of weight 0 too.
+      row_plan, column_plan: functions of nothing: the plan [n, m], with exact row sums (for the
+        gradient in x), and with exact column sums (for that in y).
+      marginal_error: scalar, the L1 error of the row sums before the last update.
+      num_iterations: int32 scalar.
+    """
+
+    value: tf.Tensor
+    potentials: typing.Callable
+    row_plan: typing.Callable
+    column_plan: typing.Callable
+    marginal_error: tf.Tensor
+    num_iterations: tf.Tensor
+
+
+def softmin(eps, cost, h):
+    """-eps logsumexp_j(h_j - C_ij / eps), [n]."""
+    return -eps * tf.reduce_logsumexp(h[None, :] - cost / eps, axis=1)
+
+
 def normalized_weights(weights, points):
     """Normalised weights; an all-zero cloud is solved as a uniform one and masked by its caller."""
     count = tf.shape(points)[0]
@@ -93,15 +133,16 @@ def normalized_weights(weights, points):
 
 
 def cooling_schedule(settings, clouds, cost):
-    """The temperatures of a solve, from the clouds' extent."""
+    """The temperatures of a solve: from the mean cost, or the clouds' extent for "reference"."""
     dtype = cost.dtype
     final = settings.final_temperature(dtype)
     if settings.schedule == "converged":
         factor = costs.scalar(_ANNEALING_FACTOR, dtype)
         (_, a), (_, b) = clouds
-        counted = tf.logical_and(a.values[:, None] > 0, b.values[None, :] > 0)
-        start = tf.maximum(tf.reduce_max(tf.where(counted, cost, 0)), final)
-        last = tf.cast(tf.math.ceil(tf.math.log(start / final) / tf.math.log(factor)), tf.int32)
+        mean = tf.reduce_sum(a.values * tf.linalg.matvec(cost, b.values))
+        start = tf.maximum(mean / _COOL_BELOW, final)
+        stages = tf.math.log(start / final) / tf.math.log(factor)
+        last = tf.cast(tf.math.ceil(stages), tf.int32)
         return Cooling(lambda step: tf.maximum(start / factor ** tf.cast(step, dtype), final), last)
     exponent = costs.scalar(settings.exponent, dtype)
     blur = final ** (1 / exponent)
