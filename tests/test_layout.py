@@ -65,7 +65,8 @@ ROWS = [
     [
         "data",
         "ledger",
-        "transport_solver",
+        "kernel_solver",
+        "reference_solver",
         "mechanisms.joint",
         "mechanisms.none",
         "mechanisms.per_record",
