@@ -194,13 +194,10 @@ class RunConfig:
         "Without it classifiers learn patterns too faint to see. More where the subspace holds less.",
     )
     warp: typing.Optional[float] = _field(
-        None,
-        "mixture: bends images, a pixel moves this far (standard deviation, in pixels, 0 to 1); "
-        "default 0. For what is drawn by hand.",
+        None, "mixture: bends images by so many pixels (standard deviation, 0 to 1); default 0."
     )
     mirror: typing.Optional[bool] = _field(
-        None,
-        "mixture: mirrors half of the images; default off. For pictures, not for digits or letters.",
+        None, "mixture: mirrors half of the images; default off. Not for digits or letters."
     )
     learning_rate: float = _field(1e-3, "Adam's learning rate.")
     weight_decay: float = _field(1e-5, "Weight of the L2 term on the generator's weights.")
@@ -221,11 +218,14 @@ class RunConfig:
                 checks.one_of(field.name, value, choices)
         for name in ("clip_norm", "regularization", "schedule_exponent", "learning_rate"):
             checks.positive(name, getattr(self, name))
-        for name in ("target_epsilon", "noise_multiplier", "checkpoint_secs", "sample_secs"):
+        for name in ("target_epsilon", "noise_multiplier"):
             if getattr(self, name) is not None:
                 checks.positive(name, getattr(self, name))
-        for name in ("cost_l1_weight", "label_scale", "weight_decay", "grain"):
-            checks.not_negative(name, getattr(self, name) or 0.0)
+        for name in ("cost_l1_weight", "label_scale", "weight_decay"):
+            checks.not_negative(name, getattr(self, name))
+        for name in ("checkpoint_secs", "sample_secs"):
+            checks.positive(name, getattr(self, name))
+        checks.not_negative("grain", self.grain or 0.0)
         checks.fraction("warp", self.warp or 0.0, zero=True, one=True)
         for name, smallest in (
             ("latent_dim", 1),

@@ -81,9 +81,9 @@ def solve(cost, a, b, cooling, settings):
     return Solution(
         value=tf.reduce_sum(a.values * end.f) + tf.reduce_sum(b.values * end.g),
         # f answers g, of points without weight too.
-        potentials=lambda: (softmin(final, cost, b.logs + end.g / final), end.g),
-        row_plan=lambda: plan(end.point.answer),
-        column_plan=lambda: plan(end.point.log_u),
+        potentials=(softmin(final, cost, b.logs + end.g / final), end.g),
+        row_plan=plan(end.point.answer),
+        column_plan=plan(end.point.log_u),
         marginal_error=end.point.error,
         num_iterations=end.step,
     )
@@ -125,19 +125,12 @@ def solve_symmetric(cost, a, cooling, settings):
         [tf.constant(1), s, answered, error_of(s, answered)],
     )
     f_last = f + eps * tf.math.log(answered)
-
-    def plan(left, right):
-        return (a.values * left)[:, None] * kernel * (a.values * right)[None, :]
-
-    def potentials():
-        potential = softmin(eps, cost, a.logs + f / eps + tf.math.log(s))
-        return potential, potential
-
+    potential = softmin(eps, cost, a.logs + f / eps + tf.math.log(s))
     return Solution(
         value=2 * tf.reduce_sum(a.values * f_last),
-        potentials=potentials,
-        row_plan=lambda: plan(answered, s),
-        column_plan=lambda: plan(s, answered),
+        potentials=(potential, potential),
+        row_plan=(a.values * answered)[:, None] * kernel * (a.values * s)[None, :],
+        column_plan=None,
         marginal_error=error,
         num_iterations=steps,
     )

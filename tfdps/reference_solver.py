@@ -36,10 +36,10 @@ def solve(cost, a, b, cooling, settings):
     steps, f, g = tf.while_loop(lambda step, *_: step <= cooling.last, average, begin)
     f_last, g_last = update_f(g, final), update_g(f, final)
     return Solution(
-        potentials=lambda: (f_last, g_last),
+        potentials=(f_last, g_last),
         value=tf.reduce_sum(a.values * f_last) + tf.reduce_sum(b.values * g_last),
-        row_plan=lambda: _plan(cost, a, b, f_last, g, final),
-        column_plan=lambda: _plan(cost, a, b, f, g_last, final),
+        row_plan=_plan(cost, a, b, f_last, g, final),
+        column_plan=_plan(cost, a, b, f, g_last, final),
         marginal_error=_row_error(a, f, f_last, final),
         num_iterations=steps,
     )
@@ -60,10 +60,10 @@ def solve_symmetric(cost, a, cooling, settings):
     steps, f = tf.while_loop(lambda step, *_: step <= cooling.last, average, begin)
     f_last = update(f, final)
     return Solution(
-        potentials=lambda: (f_last, f_last),
+        potentials=(f_last, f_last),
         value=2 * tf.reduce_sum(a.values * f_last),
-        row_plan=lambda: _plan(cost, a, a, f_last, f, final),
-        column_plan=lambda: _plan(cost, a, a, f, f_last, final),
+        row_plan=_plan(cost, a, a, f_last, f, final),
+        column_plan=None,
         marginal_error=_row_error(a, f, f_last, final),
         num_iterations=steps,
     )

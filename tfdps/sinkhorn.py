@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from tfdps import costs, kernel_solver, reference_solver
 from tfdps.transport_problem import SCHEDULES as SCHEDULES
-from tfdps.transport_problem import Settings, cooling_schedule, normalized_weights
+from tfdps.transport_problem import Settings, Solution, cooling_schedule, normalized_weights
 
 
 class TransportResult(typing.NamedTuple):
@@ -65,7 +65,8 @@ def transport_cost(x, y, *, x_weights=None, y_weights=None, **settings):
     x = tf.convert_to_tensor(x)
     y = tf.convert_to_tensor(y, x.dtype)
     [cross] = _solve(x, y, x_weights, y_weights, settings, terms=("cross",))
-    return _result([cross], _value(cross, settings, x, y), cross.potentials, settings)
+    value = _cross_value(cross, settings, x, y)
+    return _result([cross], value, cross.solution.potentials, settings)
 
 
 def sinkhorn_divergence(x, y, *, x_weights=None, y_weights=None, y_self_term=True, **settings):
@@ -85,11 +86,12 @@ def sinkhorn_divergence(x, y, *, x_weights=None, y_weights=None, y_self_term=Tru
     terms = ("cross", "x_self", "y_self") if y_self_term else ("cross", "x_self")
     solved = _solve(x, y, x_weights, y_weights, settings, terms=terms)
     cross, x_self = solved[:2]
-    value = _value(cross, settings, x, y) - _value(x_self, settings, x, x) / 2
-    f, g = cross.potentials
-    f -= x_self.potentials[0]
+    value = _cross_value(cross, settings, x, y) - _self_value(x_self, settings, x) / 2
+    f, g = cross.solution.potentials
+    f -= x_self.solution.potentials[0]
     if y_self_term:
-        value, g = value - _value(solved[2], settings, y, y) / 2, g - solved[2].potentials[0]
+        value -= _self_value(solved[2], settings, y) / 2
+        g -= solved[2].solution.potentials[0]
     # An empty cloud has no divergence to speak of: no value, and no pull from the self terms.
     value = tf.where(cross.nonempty, value, tf.zeros_like(value))
     return _result(solved, value, (f, g), settings)
@@ -167,22 +169,17 @@ class SinkhornDivergence(keras.losses.Loss):
 
 
 class _Term(typing.NamedTuple):
-    """One transport value, solved, and the plans that its gradients are made of."""
+    """One transport value, solved; of no value where a cloud is empty."""
 
-    value: tf.Tensor
+    solution: Solution
     nonempty: tf.Tensor
-    potentials: tuple
-    row_plan: tf.Tensor
-    column_plan: tf.Tensor
-    marginal_error: tf.Tensor
-    num_iterations: tf.Tensor
 
 
 def _solve(x, y, x_weights, y_weights, settings, *, terms):
     """[the _Term of each name: "cross", "x_self", "y_self"]; no gradient passes."""
-    clouds = [tf.stop_gradient(x), tf.stop_gradient(y)]
     return _compiled_solve(
-        *clouds,
+        tf.stop_gradient(x),
+        tf.stop_gradient(y),
         None if x_weights is None else tf.convert_to_tensor(x_weights),
         None if y_weights is None else tf.convert_to_tensor(y_weights),
         settings.numbers(x.dtype),
@@ -198,46 +195,42 @@ def _compiled_solve(x, y, x_weights, y_weights, numbers, *, terms, **static):
     a, b = normalized_weights(x_weights, x), normalized_weights(y_weights, y)
     cost = settings.costs(x, y)
     cooling = cooling_schedule(settings, [(x, a), (y, b)], cost)
-    solved = []
-    for name in terms:
+
+    def solved(name):
         if name == "cross":
-            solution, nonempty = (
-                solver.solve(cost, a, b, cooling, settings),
-                tf.logical_and(a.any, b.any),
-            )
-        else:
-            points, weights = (x, a) if name == "x_self" else (y, b)
-            own = settings.costs(points, points)
-            own = tf.linalg.set_diag(own, tf.zeros_like(points[:, 0]))
-            solution = solver.solve_symmetric(own, weights, cooling, settings)
-            nonempty = weights.any
-        solved.append(
-            _Term(
-                value=_only_if(nonempty, solution.value),
-                nonempty=nonempty,
-                potentials=solution.potentials(),
-                row_plan=solution.row_plan(),
-                column_plan=solution.column_plan(),
-                marginal_error=solution.marginal_error,
-                num_iterations=solution.num_iterations,
-            )
-        )
-    return solved
+            nonempty = tf.logical_and(a.any, b.any)
+            return _Term(solver.solve(cost, a, b, cooling, settings), nonempty)
+        points, weights = (x, a) if name == "x_self" else (y, b)
+        own = settings.costs(points, points)
+        own = tf.linalg.set_diag(own, tf.zeros_like(points[:, 0]))
+        return _Term(solver.solve_symmetric(own, weights, cooling, settings), weights.any)
+
+    return [solved(name) for name in terms]
 
 
-def _value(term, settings, x, y):
-    """The term's value as a function of its points, by the envelope theorem: W(x, y), or W(x, x)."""
+def _cross_value(term, settings, x, y):
+    """W(x, y) as a function of its points, by the envelope theorem."""
     fixed_x, fixed_y = tf.stop_gradient(x), tf.stop_gradient(y)
 
     def x_gradient():
-        return settings.plan_gradient(fixed_x, fixed_y, term.row_plan)
+        return settings.plan_gradient(fixed_x, fixed_y, term.solution.row_plan)
 
     def y_gradient():
-        return settings.plan_gradient(fixed_y, fixed_x, tf.transpose(term.column_plan))
+        plan = tf.transpose(term.solution.column_plan)
+        return settings.plan_gradient(fixed_y, fixed_x, plan)
 
-    if x is y:  # both arguments move
-        return term.value + _slope(x, lambda: 2 * x_gradient(), term.nonempty)
-    return term.value + _slope(x, x_gradient, term.nonempty) + _slope(y, y_gradient, term.nonempty)
+    slopes = _slope(x, x_gradient, term.nonempty) + _slope(y, y_gradient, term.nonempty)
+    return _only_if(term.nonempty, term.solution.value) + slopes
+
+
+def _self_value(term, settings, x):
+    """W(x, x) likewise; both arguments move."""
+    fixed_x = tf.stop_gradient(x)
+
+    def gradient():
+        return 2 * settings.plan_gradient(fixed_x, fixed_x, term.solution.row_plan)
+
+    return _only_if(term.nonempty, term.solution.value) + _slope(x, gradient, term.nonempty)
 
 
 def _slope(points, gradient, nonempty):
@@ -258,11 +251,12 @@ def _only_if(nonempty, tensor):
 
 
 def _result(terms, value, potentials, settings):
-    error = tf.reduce_max(tf.stack([term.marginal_error for term in terms]))
+    solutions = [term.solution for term in terms]
+    error = tf.reduce_max(tf.stack([solution.marginal_error for solution in solutions]))
     return TransportResult(
         value=value,
         potentials=potentials,
         marginal_error=error,
-        num_iterations=tf.reduce_max(tf.stack([term.num_iterations for term in terms])),
+        num_iterations=tf.reduce_max(tf.stack([s.num_iterations for s in solutions])),
         converged=error <= costs.scalar(settings.tolerance, value.dtype),
     )

@@ -1,5 +1,4 @@
-"""What a transport problem is made of: settings, clouds' weights, the temperatures to solve at, and
-what solves it."""
+"""What a transport problem is made of, and its solution: settings, clouds' weights, temperatures."""
 
 import dataclasses
 import math
@@ -97,17 +96,17 @@ class Solution(typing.NamedTuple):
 
     Attributes:
       value: scalar, <a, f> + <b, g>.
-      potentials: function of nothing: (f [n], g [m]), of points of weight 0 too.
-      row_plan, column_plan: functions of nothing: the plan [n, m], with exact row sums (for the
-        gradient in x), and with exact column sums (for that in y).
+      potentials: (f [n], g [m]), of points of weight 0 too.
+      row_plan, column_plan: the plan [n, m], with exact row sums (for the gradient in x), and with
+        exact column sums (for that in y; None of a cloud and itself, whose plan is symmetric).
       marginal_error: scalar, the L1 error of the row sums before the last update.
       num_iterations: int32 scalar.
     """
 
     value: tf.Tensor
-    potentials: typing.Callable
-    row_plan: typing.Callable
-    column_plan: typing.Callable
+    potentials: tuple
+    row_plan: tf.Tensor
+    column_plan: typing.Optional[tf.Tensor]
     marginal_error: tf.Tensor
     num_iterations: tf.Tensor
 
