@@ -40,7 +40,7 @@ class Deformation(keras.layers.Layer):
         self.amplitudes.build(input_shape[1])
         self.warp = self.add_weight(name="warp", shape=(), initializer="zeros", trainable=False)
         self.mirror = self.add_weight(name="mirror", shape=(), initializer="zeros", trainable=False)
-        bumps = _bumps(*self.image_shape[:2])
+        bumps = np.repeat(_bumps(*self.image_shape[:2]), self.image_shape[2], axis=1)
         self.bumps = self.add_weight(
             name="bumps", shape=bumps.shape, initializer=fixed(bumps), trainable=False
         )
@@ -69,14 +69,17 @@ class Deformation(keras.layers.Layer):
         """
         images, normals, mirrored = inputs
         mirrored = keras.ops.logical_and(mirrored, self.mirror > 0.5)
-        columns = np.arange(self.image_shape[1])
-        in_mirror = keras.ops.take(images, columns[::-1], axis=2)
-        images = keras.ops.where(mirrored[:, None, None, None], in_mirror, images)
+        images = keras.ops.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
+        height, width, channels = self.image_shape
+        # Channels beside columns: an ONNX runtime is slow at an axis of one channel.
+        images = keras.ops.reshape(images, (-1, height, width * channels))
         amplitudes = keras.ops.reshape(self.amplitudes(normals), (-1, 2, _BUMPS**2))
         moved = self.warp * keras.ops.matmul(amplitudes, self.bumps)
         moved = keras.ops.clip(moved, -float(_REACH), float(_REACH))
-        moved = keras.ops.reshape(moved, (-1, 2, *self.image_shape[:2], 1))
-        return _moved(_moved(images, moved[:, 0], axis=2), moved[:, 1], axis=1)
+        moved = keras.ops.reshape(moved, (-1, 2, height, width * channels))
+        images = _moved(images, moved[:, 0], axis=2, stride=channels)
+        images = _moved(images, moved[:, 1], axis=1, stride=1)
+        return keras.ops.reshape(images, (-1, *self.image_shape))
 
     def compute_output_shape(self, input_shape):
         return (input_shape[0][0], *self.image_shape)
@@ -85,14 +88,19 @@ class Deformation(keras.layers.Layer):
         return super().get_config() | {"image_shape": self.image_shape}
 
 
-def _moved(images, distance, axis):
-    """Each pixel from `distance` [n, H, W, 1] further along the axis, interpolated linearly."""
-    side = images.shape[axis]
+def _moved(images, distance, axis, stride):
+    """Each pixel from `distance` pixels further along the axis, interpolated linearly.
+
+    Both [n, H, W * C]; a pixel is `stride` places of the axis long.
+    """
+    side, before = images.shape[axis], (slice(None),) * axis
+    first, last = images[(*before, slice(stride))], images[(*before, slice(-stride, None))]
+    wider = keras.ops.concatenate([first] * _REACH + [images] + [last] * _REACH, axis=axis)
     total = 0.0
     for step in range(-_REACH, _REACH + 1):
-        there = np.clip(np.arange(side) + step, 0, side - 1)
+        start = stride * (_REACH + step)
         share = keras.ops.maximum(1.0 - keras.ops.abs(distance - step), 0.0)
-        total += share * keras.ops.take(images, there, axis=axis)
+        total += share * wider[(*before, slice(start, start + side))]
     return total
 
 

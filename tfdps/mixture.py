@@ -187,8 +187,9 @@ class MixtureLayer(keras.layers.Layer):
         pixels = keras.ops.clip(pixels, -_FARTHEST, _FARTHEST)
         images = keras.ops.reshape(pixels, (-1, *self.image_shape))
         images = self.deformation([images, normals, in_second_half])
-        noise = keras.ops.reshape(self.grain * self.noise(normals), (-1, *self.image_shape))
-        return keras.ops.clip(images + noise, -1.0, 1.0)
+        pixels = keras.ops.reshape(images, keras.ops.shape(pixels))
+        pixels = keras.ops.clip(pixels + self.grain * self.noise(normals), -1.0, 1.0)
+        return keras.ops.reshape(pixels, (-1, *self.image_shape))
 
     def place_of(self, z, labels):
         """Returns what z, float32 [n] in [0, 1], picks: (atoms, in the second half of their z).
