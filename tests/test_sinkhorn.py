@@ -311,7 +311,7 @@ def test_where_the_padding_lies_changes_nothing_at_all(schedule):
 
 
 @pytest.mark.parametrize("schedule", sinkhorn.SCHEDULES)
-@pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.parametrize("jit", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_an_empty_batch_has_loss_zero_and_gradient_zero(schedule, jit):
     x, fresh, y = cloud(0, 6), cloud(2, 2), cloud(1, 5)
     empty = tf.zeros([5])
@@ -330,7 +330,7 @@ def test_an_empty_batch_has_loss_zero_and_gradient_zero(schedule, jit):
 
 
 @pytest.mark.parametrize("schedule", sinkhorn.SCHEDULES)
-@pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.parametrize("jit", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_the_gradient_of_the_fresh_points_is_the_same_for_every_draw_empty_ones_included(
     schedule, jit
 ):
@@ -394,7 +394,7 @@ def test_bad_settings_are_refused(settings, message):
 
 
 @pytest.mark.parametrize("cost", costs.COSTS)
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("dtype", [np.float32, pytest.param(np.float64, marks=pytest.mark.slow)])
 def test_the_divergence_of_a_cloud_from_itself_is_zero_with_duplicates_too(cost, dtype, features):
     """Within 1e-5 of the cost's scale; a self term's diagonal is exact, the cross term's is not."""
     x = tf.cast(tf.concat([features[0], features[0][:7]], axis=0), dtype)
@@ -473,6 +473,7 @@ class TestKerasLoss:
         )
         assert float(loss(*images)) == pytest.approx(float(expected.value), rel=1e-6)
 
+    @pytest.mark.slow
     def test_trains_a_model_to_make_the_targets_in_any_order(self):
         targets = cloud(1, 64, 2, np.float32) + 3
         noise = np.random.default_rng(0).normal(size=(64, 4)).astype(np.float32)
