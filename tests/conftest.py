@@ -33,6 +33,26 @@ def sinkhorn_reference():
     return dict(np.load(path))
 
 
+@pytest.fixture(scope="session")
+def features(sinkhorn_reference):
+    """(x, y, x_fresh) of the stored values, pixels and scaled labels."""
+    import numpy as np
+    import tensorflow as tf
+
+    stored = sinkhorn_reference
+    scale, eye = float(stored["embed_multiplier"]), np.eye(10)
+
+    def join(pixels, labels):
+        return tf.constant(np.concatenate([pixels, scale * eye[labels]], axis=1))
+
+    fresh_labels = stored["x_labels"][:10]
+    return (
+        join(stored["X"], stored["x_labels"]),
+        join(stored["Y"], stored["y_labels"]),
+        join(stored["Xalt"], fresh_labels),
+    )
+
+
 @pytest.fixture
 def command(tmp_path):
     """Runs the command line in a process of its own, from an empty folder; returns the result."""

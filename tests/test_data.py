@@ -235,7 +235,9 @@ def test_a_folder_has_no_test_split(tmp_path):
     [  # the sets' published means, in [0, 1]
         ("mnist", (28, 28, 1), 60_000, (0.1307,)),
         pytest.param("fashion_mnist", (28, 28, 1), 60_000, (0.2860,), marks=pytest.mark.slow),
-        ("cifar10", (32, 32, 3), 50_000, (0.4914, 0.4822, 0.4465)),
+        pytest.param(
+            "cifar10", (32, 32, 3), 50_000, (0.4914, 0.4822, 0.4465), marks=pytest.mark.slow
+        ),
     ],
     ids=["mnist", "fashion_mnist", "cifar10"],
 )

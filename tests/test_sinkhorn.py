@@ -1,184 +1,29 @@
-"""Costs and transport against stored values of the published solver, NumPy oracles, closed forms."""
+"""Transport and its divergence against other algorithms, closed forms and derivatives."""
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from clouds import cloud, numpy_cost
 from scipy import optimize
 
 from tfdps import checks, costs, sinkhorn
-
-REFERENCE_SETTINGS = {
-    "l2_p2_eps5": {"cost": "l2", "blur": 5, "exponent": 2},
-    "l1l2_m1_p1_eps0.05": {"cost": "l1+l2", "cost_l1_weight": 1, "blur": 0.05, "exponent": 1},
-}
-TOLERANCE = 1e-9  # relative, float64; the stored exponents amplify rounding by cost/lambda = 2e4
-
-
-def close(actual, expected, tolerance=TOLERANCE):
-    actual, expected = np.asarray(actual), np.asarray(expected)
-    scale = max(np.abs(expected).max(), 1e-300)
-    return np.abs(actual - expected).max() <= tolerance * scale
-
-
-def cloud(seed, count, dimension=6, dtype=np.float64):
-    return tf.constant(np.random.default_rng(seed).normal(size=(count, dimension)).astype(dtype))
-
-
-def numpy_cost(x, y, cost="l2", weight=1.0):
-    difference = np.asarray(x)[:, None] - np.asarray(y)[None]
-    squares = (difference**2).sum(-1)
-    return squares if cost == "l2" else squares + weight * np.abs(difference).sum(-1)
-
-
-@pytest.fixture(scope="module")
-def features(sinkhorn_reference):
-    """(x, y, x_fresh) of the stored values, pixels and scaled labels."""
-    stored = sinkhorn_reference
-    scale, eye = float(stored["embed_multiplier"]), np.eye(10)
-
-    def join(pixels, labels):
-        return tf.constant(np.concatenate([pixels, scale * eye[labels]], axis=1))
-
-    fresh_labels = stored["x_labels"][:10]
-    return (
-        join(stored["X"], stored["x_labels"]),
-        join(stored["Y"], stored["y_labels"]),
-        join(stored["Xalt"], fresh_labels),
-    )
-
-
-@pytest.mark.parametrize("jit", [False, pytest.param(True, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("name", REFERENCE_SETTINGS)
-class TestPublishedSolver:
-    """Every field of the stored reference, in graph mode and compiled."""
-
-    def value_and_gradients(self, loss, points, jit):
-        @tf.function(jit_compile=jit)
-        def run(*points):
-            with tf.GradientTape() as tape:
-                tape.watch(points)
-                result = loss(*points)
-                value = getattr(result, "value", result)
-            return result, tape.gradient(value, points)
-
-        return run(*points)
-
-    def test_transport(self, name, jit, features, sinkhorn_reference):
-        x, y, _ = features
-        result, (gradient,) = self.value_and_gradients(
-            lambda x: sinkhorn.transport_cost(
-                x, y, schedule="reference", **REFERENCE_SETTINGS[name]
-            ),
-            [x],
-            jit,
-        )
-        stored = sinkhorn_reference
-        assert close(result.value, stored[f"{name}/ot_xy"])
-        assert close(gradient[:, :784], stored[f"{name}/ot_xy_grad_X"])
-        assert close(result.potentials[0], stored[f"{name}/ot_xy_f"])
-        assert close(result.potentials[1], stored[f"{name}/ot_xy_g"])
-        assert int(result.num_iterations) == len(stored[f"{name}/eps_list_xy"])
-
-    def test_padding_by_zero_weights_equals_the_smaller_cloud(
-        self, name, jit, features, sinkhorn_reference
-    ):
-        x, y, _ = features
-        weights = tf.constant([1.0] * 37 + [0.0] * 13)
-        # What lies in the padding must not matter, its extent included.
-        y = tf.concat([y[:37], tf.fill([13, y.shape[1]], tf.constant(900.0, tf.float64))], axis=0)
-        result, (gradient,) = self.value_and_gradients(
-            lambda x: sinkhorn.transport_cost(
-                x, y, y_weights=weights, schedule="reference", **REFERENCE_SETTINGS[name]
-            ),
-            [x],
-            jit,
-        )
-        assert close(result.value, sinkhorn_reference[f"{name}/ot_xy37"])
-        assert close(gradient[:, :784], sinkhorn_reference[f"{name}/ot_xy37_grad_X"])
-
-    def test_plain_divergence(self, name, jit, features, sinkhorn_reference):
-        x, y, _ = features
-        result, (gradient,) = self.value_and_gradients(
-            lambda x: sinkhorn.sinkhorn_divergence(
-                x, y, schedule="reference", **REFERENCE_SETTINGS[name]
-            ),
-            [x],
-            jit,
-        )
-        gradient = gradient[:, :784]
-        assert close(result.value, sinkhorn_reference[f"{name}/plain/loss"])
-        assert close(gradient, sinkhorn_reference[f"{name}/plain/grad_X"])
-        assert close(clipped(gradient), sinkhorn_reference[f"{name}/plain/grad_X_clipped"])
-
-    def test_semi_debiased_loss(self, name, jit, features, sinkhorn_reference):
-        x, y, fresh = features
-        loss, (gradient, fresh_gradient) = self.value_and_gradients(
-            lambda x, fresh: sinkhorn.semi_debiased_loss(
-                x, fresh, y, schedule="reference", **REFERENCE_SETTINGS[name]
-            ),
-            [x, fresh],
-            jit,
-        )
-        gradient, fresh_gradient = gradient[:, :784], fresh_gradient[:, :784]
-        stored = {
-            field: sinkhorn_reference[f"{name}/debias0.2/{field}"]
-            for field in ("loss", "grad_X", "grad_Xalt", "grad_X_clipped", "grad_Xalt_clipped")
-        }
-        assert close(loss, stored["loss"])
-        assert close(gradient, stored["grad_X"])
-        assert close(fresh_gradient, stored["grad_Xalt"])
-        assert close(clipped(gradient), stored["grad_X_clipped"])
-        assert close(clipped(fresh_gradient), stored["grad_Xalt_clipped"])
-
-
-def clipped(gradient, clip_norm=0.5):
-    """As the stored values were: the published clip adds 1e-6 to the norm it divides by."""
-    return np.asarray(gradient) * min(1, clip_norm / (np.linalg.norm(gradient) + 1e-6))
-
-
-@pytest.mark.parametrize("name", REFERENCE_SETTINGS)
-def test_costs_equal_the_stored_ones(name, features, sinkhorn_reference):
-    x, y, _ = features
-    settings = {k: v for k, v in REFERENCE_SETTINGS[name].items() if k.startswith("cost")}
-    assert close(costs.cost_matrix(x, y, **settings), sinkhorn_reference[f"{name}/cost_xy"])
-
-
-@pytest.mark.parametrize("dimension", [1, 15, 16, 17, 40])
-@pytest.mark.parametrize("cost", costs.COSTS)
-def test_cost_and_plan_gradient_equal_the_written_out_sums(cost, dimension):
-    x, y = np.round(cloud(0, 5, dimension), 1), np.round(cloud(1, 7, dimension), 1)  # has ties
-    plan = np.random.default_rng(2).random((5, 7))
-    settings = {"cost": cost, "cost_l1_weight": 3.0}
-    difference = x[:, None] - y[None]
-    slope = 2 * difference + (3.0 * np.sign(difference) if cost == "l1+l2" else 0)
-    expected = (plan[:, :, None] * slope).sum(1)
-    assert close(costs.cost_matrix(x, y, **settings), numpy_cost(x, y, cost, 3.0), 1e-12)
-    x, y = tf.constant(x), tf.constant(y)
-    assert close(costs.plan_gradient(x, y, plan, **settings), expected, 1e-12)
-
-
-def test_tied_pixels_have_no_l1_gradient():
-    point = tf.ones([1, 4], tf.float64)
-    gradient = costs.plan_gradient(point, point, tf.ones([1, 1], tf.float64), cost="l1+l2")
-    assert not gradient.numpy().any()
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("cost", costs.COSTS)
 def test_converged_value_is_the_optimum_of_the_semi_dual(cost, dtype):
     """A second algorithm: L-BFGS on <a,f> - lambda sum_j b_j log sum_i a_i e^((f_i-C_ij)/lambda)."""
-    x, y, lam = cloud(0, 8, dtype=dtype), cloud(1, 9, dtype=dtype), 1.5
+    x, y, lam = cloud(0, 6, dtype=dtype), cloud(1, 7, dtype=dtype), 1.5
     matrix = numpy_cost(x, y, cost).astype(np.float64)
 
     def negative_semi_dual(f):
-        scores = (f[:, None] - matrix) / lam - np.log(8)
+        scores = (f[:, None] - matrix) / lam - np.log(6)
         top = scores.max(0)
         smooth = top + np.log(np.exp(scores - top).sum(0))
         columns = np.exp(scores - smooth)
-        return -(f.mean() - lam * smooth.mean()), -(1 / 8 - columns.mean(1))
+        return -(f.mean() - lam * smooth.mean()), -(1 / 6 - columns.mean(1))
 
-    best = optimize.minimize(negative_semi_dual, np.zeros(8), jac=True, tol=1e-14)
+    best = optimize.minimize(negative_semi_dual, np.zeros(6), jac=True, tol=1e-14)
     result = sinkhorn.transport_cost(x, y, cost=cost, regularization=lam, tolerance=1e-5)
     assert bool(result.converged)
     assert float(result.marginal_error) <= 1e-5
@@ -204,17 +49,14 @@ def test_little_regularisation_gives_the_optimal_assignment():
     assert float(solve()) == pytest.approx(best + lam * np.log(12), rel=1e-4)
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("dtype", [np.float32, pytest.param(np.float64, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("cost", "lam"), [("l2", 25.0), ("l2", 1.0), ("l1+l2", 0.05)])
 def test_real_clouds_are_solved_to_the_tolerance_at_the_published_regularisations(
     cost, lam, dtype, features
 ):
     """Lambda down to 3e-4 of the mean cost, in few updates and in float32 too."""
     x, y, _ = (tf.cast(points, dtype) for points in features)
-    solve = tf.function(
-        lambda: sinkhorn.transport_cost(x, y, cost=cost, regularization=lam), jit_compile=True
-    )
-    result = solve()
+    result = sinkhorn.transport_cost(x, y, cost=cost, regularization=lam)
     assert bool(result.converged)
     assert int(result.num_iterations) < 300
     plan = np.exp((sum_of(result.potentials) - numpy_cost(x, y, cost)) / lam) / 2500
@@ -230,7 +72,7 @@ def sum_of(potentials):
 
 @pytest.mark.parametrize("schedule", sinkhorn.SCHEDULES)
 def test_divergence_of_equal_clouds_is_zero(schedule):
-    x = cloud(0, 10)
+    x = cloud(0, 6)
     tape_x = tf.Variable(x)
     with tf.GradientTape() as tape:
         value = sinkhorn.sinkhorn_divergence(tape_x, x, regularization=1.0, schedule=schedule).value
@@ -240,7 +82,7 @@ def test_divergence_of_equal_clouds_is_zero(schedule):
 
 
 def test_divergence_is_positive_and_falls_along_its_gradient():
-    x, y = cloud(0, 10) + 2, cloud(1, 15)
+    x, y = cloud(0, 6) + 2, cloud(1, 7)
 
     @tf.function
     def value_and_gradient(x):
@@ -370,7 +212,7 @@ def test_without_fresh_points_the_debiasing_term_is_the_self_transport():
 
 def test_an_unsolved_problem_says_so():
     result = sinkhorn.transport_cost(
-        cloud(0, 30), cloud(1, 30), regularization=0.01, max_iterations=3
+        cloud(0, 12), cloud(1, 12), regularization=0.01, max_iterations=3
     )
     assert not bool(result.converged)
     assert float(result.marginal_error) > 1e-3
@@ -426,7 +268,7 @@ def test_points_of_weight_zero_change_nothing_in_the_divergence(schedule):
 
 @pytest.mark.parametrize("cost", costs.COSTS)
 def test_the_divergences_gradient_is_the_derivative_of_its_value(cost):
-    x, y, step = cloud(0, 6), cloud(1, 8), 1e-5
+    x, y, step = cloud(0, 6), cloud(1, 7), 1e-5
     direction = np.random.default_rng(5).normal(size=x.shape)
 
     def value(x):
@@ -455,38 +297,9 @@ def test_far_clouds_and_outliers_are_solved():
 
 
 def test_another_lambda_or_tolerance_compiles_nothing_anew():
-    x, y = cloud(0, 11), cloud(1, 13)
+    x, y = cloud(0, 6), cloud(1, 7)
     sinkhorn.sinkhorn_divergence(x, y, regularization=1.0)
     before = sinkhorn._compiled_solve.experimental_get_tracing_count()
     for lam, tolerance in ((2.0, 1e-3), (0.3, 1e-4), (np.float32(0.7), 1e-2)):
         sinkhorn.sinkhorn_divergence(x, y, regularization=lam, tolerance=tolerance)
     assert sinkhorn._compiled_solve.experimental_get_tracing_count() == before
-
-
-class TestKerasLoss:
-    def test_is_the_divergence_of_the_batches(self):
-        x, y = cloud(0, 6, 12, np.float32), cloud(1, 9, 12, np.float32)
-        loss = sinkhorn.SinkhornDivergence(0.7, cost="l1+l2", cost_l1_weight=2.0)
-        images = tf.reshape(y, [9, 2, 2, 3]), tf.reshape(x, [6, 2, 2, 3])
-        expected = sinkhorn.sinkhorn_divergence(
-            x, y, regularization=0.7, cost="l1+l2", cost_l1_weight=2.0
-        )
-        assert float(loss(*images)) == pytest.approx(float(expected.value), rel=1e-6)
-
-    @pytest.mark.slow
-    def test_trains_a_model_to_make_the_targets_in_any_order(self):
-        targets = cloud(1, 64, 2, np.float32) + 3
-        noise = np.random.default_rng(0).normal(size=(64, 4)).astype(np.float32)
-        model = keras.Sequential([keras.layers.Dense(16, "relu"), keras.layers.Dense(2)])
-        model.compile(keras.optimizers.Adam(0.03), loss=sinkhorn.SinkhornDivergence(0.5))
-        history = model.fit(noise, targets, batch_size=64, epochs=60, verbose=0).history["loss"]
-        assert history[-1] < 0.02 * history[0]
-
-    def test_is_saved_with_its_settings(self):
-        loss = sinkhorn.SinkhornDivergence(0.7, tolerance=1e-4, max_iterations=99)
-        again = keras.losses.deserialize(keras.losses.serialize(loss))
-        assert again.get_config() == loss.get_config()
-
-    def test_refuses_bad_settings_at_once(self):
-        with pytest.raises(checks.UsageError, match="regularization must be > 0, received -1"):
-            sinkhorn.SinkhornDivergence(-1.0)

@@ -54,7 +54,7 @@ def scalar(value, dtype):
     return tf.cast(value, dtype) if tf.is_tensor(value) else tf.constant(value, dtype)
 
 
-@tf.function(jit_compile=True)
+@tf.function(jit_compile=True, autograph=False)
 def _cost_matrix(x, y, l1_weight, *, cost):
     # Moving both clouds changes no distance, but the product's rounding error, for the better.
     center = tf.reduce_mean(x, axis=0, keepdims=True)
@@ -68,7 +68,7 @@ def _cost_matrix(x, y, l1_weight, *, cost):
     return costs if cost == "l2" else costs + l1_weight * _l1_distances(x, y)
 
 
-@tf.function(jit_compile=True)
+@tf.function(jit_compile=True, autograph=False)
 def _plan_gradient(x, y, plan, l1_weight, *, cost):
     mass = tf.reduce_sum(plan, axis=1, keepdims=True)
     gradient = 2 * (mass * x - tf.matmul(plan, y))

@@ -188,7 +188,7 @@ def _solve(x, y, x_weights, y_weights, settings, *, terms):
     )
 
 
-@tf.function(jit_compile=True)
+@tf.function(jit_compile=True, autograph=False)
 def _compiled_solve(x, y, x_weights, y_weights, numbers, *, terms, **static):
     settings = Settings(**static, **numbers)
     solver = reference_solver if settings.schedule == "reference" else kernel_solver
