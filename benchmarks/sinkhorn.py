@@ -9,11 +9,15 @@ Clouds are real images with their labels as ten more coordinates: MNIST for d = 
 turns, one call each, so that a busy machine is as busy for each; medians are compared. The floor is
 what five products of n x m x d, two reads of the n x m matrix an iteration and, for l1+l2, five
 passes over n x m x d at 13 G terms a second would take at the best rates seen here.
+
+With --memory each peer's choice also runs in processes of its own: the most memory that its second
+call has, above that of the same call for 8 points. For Linux alone.
 """
 
 import argparse
 import itertools
 import json
+import multiprocessing
 import statistics
 import sys
 import time
@@ -57,7 +61,10 @@ def parse():
         "--share", type=float, nargs="+", default=[0.5, 0.05, 0.01], help="lambda over mean cost"
     )
     parser.add_argument("--repeats", type=int, default=9)
-    parser.add_argument("--peers", nargs="+", default=["geomloss", "ott", "pot"])
+    parser.add_argument(
+        "--peers", nargs="*", default=["geomloss", "ott", "pot"], choices=["geomloss", "ott", "pot"]
+    )
+    parser.add_argument("--memory", action="store_true", help="measure it too")
     parser.add_argument("--json", help="file for the results")
     return parser.parse_args()
 
@@ -83,12 +90,12 @@ def compare(points, cost, share, settings, rates):
     lam = float(share * matrix.mean())
     truth = reference(x, y, cost, lam)
     best = {}
-    for candidate in sinkhorn_peers.candidates(x, y, cost, lam, TOLERANCE):
-        if candidate.peer == "tfdps" or candidate.peer in settings.peers:
-            figures = judged(candidate, truth, matrix, lam)
-            kept = best.get(candidate.peer)
-            if kept is None or rank(figures) < rank(kept[1]):
-                best[candidate.peer] = candidate, figures
+    peers = ["tfdps", *settings.peers]
+    for candidate in sinkhorn_peers.candidates(x, y, cost, lam, TOLERANCE, peers):
+        figures = judged(candidate, truth, matrix, lam)
+        kept = best.get(candidate.peer)
+        if kept is None or rank(figures) < rank(kept[1]):
+            best[candidate.peer] = candidate, figures
     times = {name: [] for name, (_, figures) in best.items() if figures["right"]}
     for _ in range(settings.repeats):
         for name, taken in times.items():
@@ -100,6 +107,8 @@ def compare(points, cost, share, settings, rates):
         figures["settings"] = candidate.settings
         if name in times:
             figures["ms"] = statistics.median(times[name])
+            if settings.memory:
+                figures["mib"] = memory_of(candidate, x, y, cost, lam)
         peers[name] = figures
     iterations = peers["tfdps"]["iterations"]
     floor = floor_ms(x.shape, len(y), cost, iterations, rates)
@@ -121,6 +130,31 @@ def reference(x, y, cost, lam):
     if not bool(result.converged):
         sys.exit(f"the reference did not converge: {result.marginal_error}")
     return tape.gradient(result.value, x).numpy()
+
+
+def memory_of(candidate, x, y, cost, lam):
+    """MiB at most that a process of a candidate's has in its second call, above one of 8 points."""
+    choice = candidate.peer, candidate.settings
+    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
+        whole, small = (
+            pool.apply(_peak, (choice, x[:count], y[:count], cost, lam)) for count in (len(x), 8)
+        )
+    return whole - small
+
+
+def _peak(choice, x, y, cost, lam):
+    found = sinkhorn_peers.candidates(x, y, cost, lam, TOLERANCE, choice[:1])
+    candidate = next(candidate for candidate in found if candidate.settings == choice[1])
+    candidate.run()  # compiles
+    with open("/proc/self/clear_refs", "w", encoding="ascii") as file:
+        file.write("5")  # forgets the peak so far
+    candidate.run()
+    return _status_kib("VmHWM") / 1024
+
+
+def _status_kib(name):
+    with open("/proc/self/status", encoding="ascii") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith(name))
 
 
 def judged(candidate, truth, matrix, lam):
@@ -184,12 +218,18 @@ def line(row):
     """The row as text: ours, how many times slower each peer is, and the floor."""
     ours = row["peers"]["tfdps"]
     words = [f"{row['n']:5} {row['d']:5} {row['cost']:6} {row['share']:<5}"]
-    words.append(f"tfdps {ours.get('ms', float('nan')):8.2f} ({ours['iterations']} updates)")
+    memory = f", {ours['mib']:.0f} MiB" if "mib" in ours else ""
+    words.append(
+        f"tfdps {ours.get('ms', float('nan')):8.2f} ({ours['iterations']} updates{memory})"
+    )
     for name, figures in row["peers"].items():
         if name == "tfdps":
             continue
         if "ms" in figures:
-            words.append(f"{name} x{figures['ms'] / ours['ms']:.1f} ({figures['settings']})")
+            memory = f", {figures['mib']:.0f} MiB" if "mib" in figures else ""
+            words.append(
+                f"{name} x{figures['ms'] / ours['ms']:.1f} ({figures['settings']}{memory})"
+            )
         else:
             why = figures.get("error") or (
                 f"marginals {figures['marginal_error']:.0e}, gradient {figures['gradient_error']:.0e}"
