@@ -416,7 +416,9 @@ def test_the_sum_is_not_clipped_again():
 def test_the_program_is_compiled_for_shapes_and_not_for_labels():
     """Labels that XLA took for constants would make it compile anew, visibly, for each batch."""
     batch, atoms = batch_of(), atoms_of()
-    program = per_record._clipped_sums.experimental_get_compiler_ir(
+    names = tuple(moments.channels(atoms, SCALES, False))
+    compiled = per_record._compiled_sums(names, False, NUM_RECORDS)
+    program = compiled.experimental_get_compiler_ir(
         per_record._checked(batch, atoms),
         (
             *(tf.constant(a) for a in (atoms.positions, atoms.offsets, atoms.basis)),
@@ -424,9 +426,6 @@ def test_the_program_is_compiled_for_shapes_and_not_for_labels():
         ),
         tf.constant(1.0, tf.float64),
         {n: tf.constant(s, tf.float64) for n, s in dataclasses.asdict(SCALES).items()},
-        names=tuple(moments.channels(atoms, SCALES, False)),
-        pooled=False,
-        rows=NUM_RECORDS,
     )(stage="hlo")
     assert f"s32[{NUM_RECORDS}]{{0}} parameter(1)" in program
 

@@ -9,6 +9,7 @@ sum and noise are those of Abadi et al., CCS 2016, arXiv 1607.00133, with moment
 """
 
 import dataclasses
+import functools
 
 import numpy as np
 import tensorflow as tf
@@ -115,14 +116,12 @@ class PerRecordMechanism:
             atoms.num_regions,
             atoms.second_dimension if "second" in layout else 1,
         )
-        sums = _clipped_sums(
+        rows = max(1, min(self.chunk_size, len(records[0]), _LARGEST_PRODUCT // width))
+        sums = _compiled_sums(tuple(layout), pooled, rows)(
             records,
             (atoms.positions, atoms.offsets, atoms.basis, _places(atoms.regions)),
             tf.constant(atoms.regularization, tf.float64),
             {name: tf.constant(s, tf.float64) for name, s in dataclasses.asdict(scales).items()},
-            names=tuple(layout),
-            pooled=pooled,
-            rows=max(1, min(self.chunk_size, len(records[0]), _LARGEST_PRODUCT // width)),
         )
         if "second" in layout:
             places, factors = moments.triangle_of(atoms.second_dimension)
@@ -158,7 +157,17 @@ def _places(regions):
     return places
 
 
-@tf.function(jit_compile=True)
+@functools.lru_cache
+def _compiled_sums(names, pooled, rows):
+    """_clipped_sums of these settings; of one function for all TensorFlow would say it retraces."""
+
+    def sums(records, atoms, regularization, scales):
+        settings = {"names": names, "pooled": pooled, "rows": rows}
+        return _clipped_sums(records, atoms, regularization, scales, **settings)
+
+    return tf.function(sums, jit_compile=True)
+
+
 def _clipped_sums(records, atoms, regularization, scales, *, names, pooled, rows):
     """Sums of the clipped channels `names`, not yet scaled: {name: float64 [L, K, ...]}.
 
