@@ -270,6 +270,7 @@ def test_class_names_are_those_the_set_ships():
     assert fashion.spec.class_names[::9] == ("T-shirt/top", "Ankle boot")
 
 
+@pytest.mark.slow
 def test_a_named_version_is_found_and_resized():
     skip_unless_prepared()
     small = data.load("mnist:3.0.1", data_dir=str(PREPARED), split="test", image_size=14)

@@ -263,6 +263,7 @@ class TestRecalibrate:
         for one, other in zip(model.weights, frozen.weights, strict=True):
             np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
 
+    @pytest.mark.slow
     def test_reaches_the_statistics_inside_conditional_layers(self):
         model = self.shifted("biggan")
         before = self.distance_of_the_modes(model, size=100)

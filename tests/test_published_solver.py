@@ -62,6 +62,7 @@ class TestPublishedSolver:
         assert close(result.value, sinkhorn_reference[f"{name}/ot_xy37"])
         assert close(gradient[:, :784], sinkhorn_reference[f"{name}/ot_xy37_grad_X"])
 
+    @pytest.mark.slow
     def test_plain_divergence(self, name, jit, features, sinkhorn_reference):
         x, y, _ = features
         result, (gradient,) = self.value_and_gradients(

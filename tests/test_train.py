@@ -162,6 +162,7 @@ def test_a_stated_size_that_is_wrong_is_refused(tmp_path):
         train.train(small_config(tmp_path, dataset_size=1437), say=lambda line: None)
 
 
+@pytest.mark.slow
 def test_a_run_without_mechanism_says_so_everywhere(tmp_path, capsys):
     said = []
     card = train.train(small_config(tmp_path, mechanism="none", num_steps=20), say=said.append)

@@ -60,7 +60,12 @@ def weights_of(model):
 
 
 @pytest.mark.parametrize(
-    "settings", [{}, {"loss": "plain"}, {"cost": "l1+l2", "regularization": 1}]
+    "settings",
+    [
+        {},
+        pytest.param({"loss": "plain"}, marks=pytest.mark.slow),
+        {"cost": "l1+l2", "regularization": 1},
+    ],
 )
 def test_neighbouring_batches_move_the_bare_release_by_at_most_the_sensitivity(digits, settings):
     model = model_of(digits, **settings)
