@@ -60,8 +60,8 @@ def _cost_matrix(x, y, l1_weight, *, cost):
     center = tf.reduce_mean(x, axis=0, keepdims=True)
     x, y = x - center, y - center
     squares = (
-        tf.reduce_sum(x * x, axis=1)[:, None]
-        + tf.reduce_sum(y * y, axis=1)[None, :]
+        _row_sums(x * x)[:, None]
+        + _row_sums(y * y)[None, :]
         - 2 * tf.matmul(x, y, transpose_b=True)
     )
     costs = tf.maximum(squares, 0)
@@ -70,9 +70,13 @@ def _cost_matrix(x, y, l1_weight, *, cost):
 
 @tf.function(jit_compile=True, autograph=False)
 def _plan_gradient(x, y, plan, l1_weight, *, cost):
-    mass = tf.reduce_sum(plan, axis=1, keepdims=True)
-    gradient = 2 * (mass * x - tf.matmul(plan, y))
+    gradient = 2 * (_row_sums(plan)[:, None] * x - tf.matmul(plan, y))
     return gradient if cost == "l2" else gradient + l1_weight * _l1_plan_gradient(x, y, plan)
+
+
+def _row_sums(matrix):
+    """[n]: as a product, for XLA sums over the minor axis one by one on a CPU."""
+    return tf.linalg.matvec(matrix, tf.ones_like(matrix[0]))
 
 
 def _l1_distances(x, y):
