@@ -132,7 +132,7 @@ def of_call(call, repeats):
     import tensorflow as tf
 
     def once():
-        for tensor in tf.nest.flatten(call()):
+        for tensor in tf.nest.flatten(call(), expand_composites=True):
             if tensor is not None:
                 tensor.numpy()
 
