@@ -7,9 +7,9 @@ Clouds are real images with their labels as ten more coordinates: MNIST for d = 
 3082. A peer enters with its fastest setting of those whose plan has the tolerance's marginal error
 (measured in float64) and whose gradient is right, within 2 % of a float64 solution's. Then all take
 turns in random order, a twentieth of a second or one call each, so that a busy machine is as busy for
-each; medians are compared. The floor is
-what five products of n x m x d, two reads of the n x m matrix an iteration and, for l1+l2, five
-passes over n x m x d at 13 G terms a second would take at the best rates seen here.
+each; medians are compared. The floor is what five products of n x m x d, two reads of the n x m matrix
+an iteration and, for l1+l2, five passes over n x m x d at 13 G terms a second would take at the best
+rates seen here.
 
 With --memory each peer's choice also runs in processes of its own: the most memory that its second
 call has, above that of the same call for 8 points. For Linux alone.
@@ -68,9 +68,8 @@ def parse():
         "--share", type=float, nargs="+", default=[0.5, 0.05, 0.01], help="lambda over mean cost"
     )
     parser.add_argument("--repeats", type=int, default=9)
-    parser.add_argument(
-        "--peers", nargs="*", default=["geomloss", "ott", "pot"], choices=["geomloss", "ott", "pot"]
-    )
+    peers = [peer for peer in sinkhorn_peers.PEERS if peer != "tfdps"]
+    parser.add_argument("--peers", nargs="*", default=peers, choices=peers)
     parser.add_argument("--memory", action="store_true", help="measure it too")
     parser.add_argument("--json", help="file for the results")
     return parser.parse_args()
@@ -159,12 +158,8 @@ def _peak(choice, x, y, cost, lam):
     with open("/proc/self/clear_refs", "w", encoding="ascii") as file:
         file.write("5")  # forgets the peak so far
     candidate.run()
-    return _status_kib("VmHWM") / 1024
-
-
-def _status_kib(name):
     with open("/proc/self/status", encoding="ascii") as file:
-        return next(int(line.split()[1]) for line in file if line.startswith(name))
+        return next(int(line.split()[1]) / 1024 for line in file if line.startswith("VmHWM"))
 
 
 def judged(candidate, truth, matrix, lam):
@@ -228,18 +223,14 @@ def line(row):
     """The row as text: ours, how many times slower each peer is, and the floor."""
     ours = row["peers"]["tfdps"]
     words = [f"{row['n']:5} {row['d']:5} {row['cost']:6} {row['share']:<5}"]
-    memory = f", {ours['mib']:.0f} MiB" if "mib" in ours else ""
-    words.append(
-        f"tfdps {ours.get('ms', float('nan')):8.2f} ({ours['iterations']} updates{memory})"
-    )
+    details = f"{ours['iterations']} updates{memory(ours)}"
+    words.append(f"tfdps {ours.get('ms', float('nan')):8.2f} ({details})")
     for name, figures in row["peers"].items():
         if name == "tfdps":
             continue
         if "ms" in figures:
-            memory = f", {figures['mib']:.0f} MiB" if "mib" in figures else ""
-            words.append(
-                f"{name} x{figures['ms'] / ours['ms']:.1f} ({figures['settings']}{memory})"
-            )
+            details = f"{figures['settings']}{memory(figures)}"
+            words.append(f"{name} x{figures['ms'] / ours['ms']:.1f} ({details})")
         else:
             why = figures.get("error") or (
                 f"marginals {figures['marginal_error']:.0e}, gradient {figures['gradient_error']:.0e}"
@@ -247,6 +238,10 @@ def line(row):
             words.append(f"{name} fails: {why}")
     words.append(f"floor {row['floor_ms']:.2f}; gradient off by {ours['gradient_error']:.1e}")
     return "  ".join(words)
+
+
+def memory(figures):
+    return f", {figures['mib']:.0f} MiB" if "mib" in figures else ""
 
 
 if __name__ == "__main__":

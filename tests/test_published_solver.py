@@ -18,12 +18,15 @@ REFERENCE_SETTINGS = {
 class TestPublishedSolver:
     """Every field of the stored reference, in graph mode and compiled."""
 
-    def value_and_gradients(self, loss, points, jit):
+    def value_and_gradients(self, loss, points, y, name, jit, **extra):
+        """(what loss says of the points and y at the stored settings, its gradients in the points)."""
+        settings = {"schedule": "reference", **REFERENCE_SETTINGS[name], **extra}
+
         @tf.function(jit_compile=jit)
         def run(*points):
             with tf.GradientTape() as tape:
                 tape.watch(points)
-                result = loss(*points)
+                result = loss(*points, y, **settings)
                 value = getattr(result, "value", result)
             return result, tape.gradient(value, points)
 
@@ -31,13 +34,7 @@ class TestPublishedSolver:
 
     def test_transport(self, name, jit, features, sinkhorn_reference):
         x, y, _ = features
-        result, (gradient,) = self.value_and_gradients(
-            lambda x: sinkhorn.transport_cost(
-                x, y, schedule="reference", **REFERENCE_SETTINGS[name]
-            ),
-            [x],
-            jit,
-        )
+        result, (gradient,) = self.value_and_gradients(sinkhorn.transport_cost, [x], y, name, jit)
         stored = sinkhorn_reference
         assert close(result.value, stored[f"{name}/ot_xy"])
         assert close(gradient[:, :784], stored[f"{name}/ot_xy_grad_X"])
@@ -53,11 +50,7 @@ class TestPublishedSolver:
         # What lies in the padding must not matter, its extent included.
         y = tf.concat([y[:37], tf.fill([13, y.shape[1]], tf.constant(900.0, tf.float64))], axis=0)
         result, (gradient,) = self.value_and_gradients(
-            lambda x: sinkhorn.transport_cost(
-                x, y, y_weights=weights, schedule="reference", **REFERENCE_SETTINGS[name]
-            ),
-            [x],
-            jit,
+            sinkhorn.transport_cost, [x], y, name, jit, y_weights=weights
         )
         assert close(result.value, sinkhorn_reference[f"{name}/ot_xy37"])
         assert close(gradient[:, :784], sinkhorn_reference[f"{name}/ot_xy37_grad_X"])
@@ -66,11 +59,7 @@ class TestPublishedSolver:
     def test_plain_divergence(self, name, jit, features, sinkhorn_reference):
         x, y, _ = features
         result, (gradient,) = self.value_and_gradients(
-            lambda x: sinkhorn.sinkhorn_divergence(
-                x, y, schedule="reference", **REFERENCE_SETTINGS[name]
-            ),
-            [x],
-            jit,
+            sinkhorn.sinkhorn_divergence, [x], y, name, jit
         )
         gradient = gradient[:, :784]
         assert close(result.value, sinkhorn_reference[f"{name}/plain/loss"])
@@ -80,11 +69,7 @@ class TestPublishedSolver:
     def test_semi_debiased_loss(self, name, jit, features, sinkhorn_reference):
         x, y, fresh = features
         loss, (gradient, fresh_gradient) = self.value_and_gradients(
-            lambda x, fresh: sinkhorn.semi_debiased_loss(
-                x, fresh, y, schedule="reference", **REFERENCE_SETTINGS[name]
-            ),
-            [x, fresh],
-            jit,
+            sinkhorn.semi_debiased_loss, [x, fresh], y, name, jit
         )
         gradient, fresh_gradient = gradient[:, :784], fresh_gradient[:, :784]
         stored = {
