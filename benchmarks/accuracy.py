@@ -115,21 +115,20 @@ def datasets(config, heldout):
 
 def trained(config, dataset):
     """(the generator of a run in memory, the epsilon it has spent)."""
-    from tfdps import batches, train
+    from tfdps import batches, models
     from tfdps.plan import make_plan
 
     if len(dataset) != config.dataset_size:
         config = dataclasses.replace(config, dataset_size=None)
     plan = make_plan(config, len(dataset))
-    model = train.build_model(config, dataset.spec, plan)
+    model = models.build_model(config, dataset.spec, plan)
     model.authorize(plan.steps)
-    draws = batches.poisson_batches(
-        dataset,
-        plan.sampling_probability,
-        plan.steps,
-        truncated=model.mechanism.bounds_any_batches,
+    draws = batches.PoissonBatches(
+        dataset, plan.sampling_probability, truncated=model.mechanism.bounds_any_batches
     )
-    model.fit(draws, verbose=0, shuffle=False)
+    model.parts_per_step, model.total_steps = draws.parts_per_step, plan.steps
+    steps = {"steps_per_epoch": plan.steps, "verbose": 0, "shuffle": False}
+    model.fit(draws.dataset(plan.steps), **steps)
     return model.averaged_generator, plan.epsilon(plan.steps)
 
 

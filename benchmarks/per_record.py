@@ -112,7 +112,7 @@ def measure(case):
 
     def seconds():
         start = time.perf_counter()
-        mechanism.release(batch, atoms, scales, noise_multiplier=1.0).numpy()
+        mechanism.release([batch], atoms, scales, noise_multiplier=1.0).numpy()
         return time.perf_counter() - start
 
     before = peak_mib()

@@ -65,7 +65,7 @@ def milliseconds(cost, n, d, updates):
     random = np.random.default_rng(0)
     x, y = (tf.constant(random.normal(size=[n, d]), tf.float32) for _ in range(2))
     # At this lambda rounding keeps the error above 0: every update that is allowed is taken.
-    regularization = 0.01 * float(tf.reduce_mean(costs.cost_matrix(x, y, cost=cost)))
+    regularization = 0.2 * float(tf.math.reduce_std(costs.cost_matrix(x, y, cost=cost)))
     settings = {
         "cost": cost,
         "regularization": regularization,

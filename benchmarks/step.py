@@ -24,21 +24,18 @@ def main():
     parser.add_argument("--repeats", type=int, default=40, help="of a part, not of per_record")
     settings, rest = parser.parse_known_args()
     startup.load_tensorflow()
-    from tfdps import batches, data, train
+    from tfdps import batches, data, models
     from tfdps.plan import make_plan
 
     _, config = flags.parse([sys.argv[0], *rest])
     dataset = data.load_of(config)
     plan = make_plan(config, len(dataset))
-    model = train.build_model(config, dataset.spec, plan)
+    model = models.build_model(config, dataset.spec, plan)
     model.authorize(10**9)
     draws = iter(
-        batches.poisson_batches(
-            dataset,
-            plan.sampling_probability,
-            10**6,
-            truncated=model.mechanism.bounds_any_batches,
-        )
+        batches.PoissonBatches(
+            dataset, plan.sampling_probability, truncated=model.mechanism.bounds_any_batches
+        ).dataset(10**6)
     )
     if config.mechanism == "per_record":
         of_rounds(model.learner, plan, draws)
@@ -53,7 +50,7 @@ def of_steps(model, config, draws, settings):
     learner = model.learner
     step = tf.function(model.train_step)
     for _ in range(settings.warm_up):
-        step(next(draws))
+        step([next(draws)])
     batch, (z, labels) = next(draws), learner.latents()
 
     @tf.function
@@ -71,7 +68,7 @@ def of_steps(model, config, draws, settings):
         "mechanism": lambda: release(images[: config.batch_size]),
         "weights' update": lambda: learner._update_weights(gradients),
         "next batch": lambda: next(draws),
-        "whole step": lambda: step(batch),
+        "whole step": lambda: step([batch]),
     }
     took = {name: of_call(call, settings.repeats) for name, call in parts.items()}
     whole, whole_cpu = took["whole step"]
@@ -102,8 +99,8 @@ def round_taken(learner, asked, model, sigma, draws):
 
     batch, draw = timed(lambda: next(draws))
     question, ask = timed(lambda: asked.question(model, learner._rng))
-    released, first = timed(lambda: learner.release((question, sigma), batch).numpy())
-    _, again = timed(lambda: learner.release((question, sigma), batch).numpy())
+    released, first = timed(lambda: learner.release((question, sigma), [batch]).numpy())
+    _, again = timed(lambda: learner.release((question, sigma), [batch]).numpy())
 
     def learn():
         moments = learner.mechanism.moments(

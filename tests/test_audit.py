@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from conftest import small_config
-from tfdps import checks, data, nonprivate, options, train
+from tfdps import checks, data, models, nonprivate, options, train
 from tfdps.audit import audit, canaries
 from tfdps.mechanisms import joint
 from tfdps.plan import make_plan
@@ -74,7 +74,7 @@ class TestCanaries:
         )
         plan = make_plan(config, len(mnist))
         return canaries.audit_canaries(
-            lambda plan: train.build_model(config, mnist.spec, plan), plan, mnist
+            lambda plan: models.build_model(config, mnist.spec, plan), plan, mnist
         )
 
     def test_half_the_canaries_are_in_and_the_real_records_are_the_set_s_own(self):

@@ -68,9 +68,13 @@ class TestBadInput:
         assert "batch_size=50 for 12 records" in message
 
     def test_labels_out_of_range(self, capsys, tmp_path, monkeypatch):
-        digits = data._digits(None, "train")
-        broken = (digits[0], np.where(digits[1] == 3, -1, digits[1]), digits[2])
-        monkeypatch.setattr(data, "_digits", lambda *_: broken)
+        read = data._Digits.read
+
+        def broken(self):
+            images, labels = read(self)
+            return images, np.where(labels == 3, -1, labels)
+
+        monkeypatch.setattr(data._Digits, "read", broken)
         message = fails(capsys, f"--model_dir={tmp_path}/run")
         assert "must lie in [0, 9], received [-1, 9]" in message
 

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from conftest import failed_checks, small_config
-from tfdps import data, train
+from tfdps import data, models
 from tfdps.audit import mechanism, noise_checks, worst_case
 from tfdps.mechanisms import joint, tf_privacy
 from tfdps.plan import make_plan
@@ -24,7 +24,7 @@ def audit(digits, sigma=1.0, trials=TRIALS, broken=lambda model: model, **change
     config = small_config("unused", noise_multiplier=sigma, target_epsilon=None, **changes)
     plan = make_plan(config, len(digits))
     return mechanism.audit_mechanism(
-        lambda: broken(train.build_model(config, digits.spec, plan)), plan, trials=trials
+        lambda: broken(models.build_model(config, digits.spec, plan)), plan, trials=trials
     )
 
 
@@ -32,7 +32,8 @@ def broken_release(change):
     """Tampers with a model: `change(gradient, release, batch)` is released instead."""
 
     def tamper(model):
-        def release(state, batch):
+        def release(state, draw):
+            [batch] = draw
             gradient = model.learner.image_gradients(*state, *batch)[1]
             return change(gradient, model.mechanism.release, batch)
 
@@ -174,7 +175,7 @@ def test_a_sampler_that_tosses_no_fair_coins_is_caught(monkeypatch, fault, caugh
 def test_the_worst_pair_is_as_far_apart_as_the_sensitivity_allows(digits):
     config = small_config("unused")
     plan = make_plan(config, len(digits))
-    model = train.build_model(config, digits.spec, plan)
+    model = models.build_model(config, digits.spec, plan)
     empty, second = worst_case.worst_neighbours(model, plan, 40)
     assert empty.without[2].numpy().sum() == 0
     assert empty.having[2].numpy().sum() == 1
@@ -183,7 +184,7 @@ def test_the_worst_pair_is_as_far_apart_as_the_sensitivity_allows(digits):
     noiseless = tf_privacy.gaussian_adam(clip_norm=config.clip_norm, noise_stddev=0.0)
     model.mechanism.optimizer = noiseless
     released = [
-        model.learner.release(second.state, batch).numpy()
+        model.learner.release(second.state, [batch]).numpy()
         for batch in (second.without, second.having)
     ]
     np.testing.assert_allclose(released[1] - released[0], second.difference, atol=1e-6)

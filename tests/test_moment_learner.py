@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfdps import accounting, data, ledger, samples, train
-from tfdps.batches import poisson_batches
+from tfdps import accounting, data, ledger, models, samples, train
+from tfdps.batches import PoissonBatches
 from tfdps.checks import UsageError
 from tfdps.config import RunConfig
 from tfdps.plan import make_plan
@@ -33,7 +33,7 @@ def run(tmp_path_factory):
 
 def new_model(digits, config):
     plan = make_plan(config, len(digits))
-    return train.build_model(config, digits.spec, plan), plan
+    return models.build_model(config, digits.spec, plan), plan
 
 
 def test_the_card_tells_the_rounds_and_recomputes_to_the_target(run):
@@ -100,7 +100,7 @@ def test_every_step_has_the_noise_of_its_share(digits, monkeypatch):
     model, plan = new_model(digits, config)
     asked = []
 
-    def no_release(batch, atoms, scales, *, noise_multiplier, pooled):
+    def no_release(draw, atoms, scales, *, noise_multiplier, pooled):
         asked.append((atoms.positions.shape[1], noise_multiplier, pooled))
         raise StopIteration
 
@@ -117,7 +117,7 @@ def test_a_step_that_no_ledger_covers_is_refused_before_it_reads_anything(digits
     monkeypatch.setattr(
         model.learner, "release", lambda *args: pytest.fail("private records were read")
     )
-    draws = poisson_batches(digits, plan.sampling_probability, 1, truncated=False)
+    draws = PoissonBatches(digits, plan.sampling_probability, truncated=False).dataset(1)
     with pytest.raises(tf.errors.InvalidArgumentError, match="in no ledger"):
         model.fit(draws, steps_per_epoch=1, verbose=0)
     assert int(model.noisy_steps) == 0
@@ -126,24 +126,24 @@ def test_a_step_that_no_ledger_covers_is_refused_before_it_reads_anything(digits
 def test_a_lost_round_is_asked_again_and_stays_spent(digits, tmp_path, monkeypatch):
     """Killed after the ledger had round 2 and before its release: the budget does not grow."""
     config = per_record_config(tmp_path / "run")
-    build, models = train.build_model, []
+    build, built = models.build_model, []
     release_of = None
 
-    def build_and_break(*args):
-        models.append(build(*args))
-        learner = models[-1].learner
+    def build_and_break(*args, **options):
+        built.append(build(*args, **options))
+        learner = built[-1].learner
         nonlocal release_of
         release_of = learner.release
 
-        def release(state, batch):
-            if learner.updates == 1 and len(models) == 1:
+        def release(state, draw):
+            if learner.updates == 1 and len(built) == 1:
                 raise RuntimeError("killed")
-            return release_of(state, batch)
+            return release_of(state, draw)
 
         learner.release = release
-        return models[-1]
+        return built[-1]
 
-    monkeypatch.setattr(train, "build_model", build_and_break)
+    monkeypatch.setattr(models, "build_model", build_and_break)
     with pytest.raises(RuntimeError, match="killed"):
         train.train(config, say=lambda line: None)
     covered = ledger.read_charges(train.RunDir(config.model_dir).ledger)
@@ -153,15 +153,16 @@ def test_a_lost_round_is_asked_again_and_stays_spent(digits, tmp_path, monkeypat
     assert any("1 steps after the last checkpoint were lost" in line for line in said)
     assert card["privacy"]["steps"] == 4
     assert card["privacy"]["epsilon"] <= 8.0
-    assert models[-1].learner.updates == 3  # centre, scatter and one round of atoms
-    assert models[-1].learner.model.weights.shape == (10, 1)
+    assert built[-1].learner.updates == 3  # centre, scatter and one round of atoms
+    assert built[-1].learner.model.weights.shape == (10, 1)
 
 
 def test_a_poisson_sample_of_a_quarter_is_never_truncated(digits):
     config = per_record_config(batch_size=400, noise_multiplier=3.0, target_epsilon=None)
     plan = make_plan(config, len(digits))
     assert plan.sampling_probability == pytest.approx(400 / len(digits))
-    batch = next(iter(poisson_batches(digits, plan.sampling_probability, 1, truncated=False)))
+    draws = PoissonBatches(digits, plan.sampling_probability, truncated=False)
+    [batch] = draws.dataset(1)
     assert batch[0].shape[0] == len(digits)
     assert 250 < batch[2].numpy().sum() < 550  # 400, give or take 18
 

@@ -270,7 +270,7 @@ def test_an_empty_batch_gives_pure_noise_of_the_same_shape():
     empty = images, labels, 0 * weights
     assert not bare(empty, atoms_of()).any()
     some, none = (
-        MECHANISM.release(batch, atoms_of(), SCALES, noise_multiplier=1.0)
+        MECHANISM.release([batch], atoms_of(), SCALES, noise_multiplier=1.0)
         for batch in (batch_of(), empty)
     )
     assert some.shape == none.shape
@@ -352,7 +352,7 @@ def draws():
     """Noise of many releases of one batch, float64 [draws, D]."""
     batch, atoms = batch_of(), atoms_of()
     release = MECHANISM.release
-    noisy = [release(batch, atoms, SCALES, noise_multiplier=1.3).numpy() for _ in range(200)]
+    noisy = [release([batch], atoms, SCALES, noise_multiplier=1.3).numpy() for _ in range(200)]
     return np.stack(noisy).astype(np.float64) - bare(batch, atoms)
 
 
@@ -399,7 +399,7 @@ def test_every_element_gets_its_own_noise_every_time(draws):
 def test_no_seed_and_no_second_instance_repeats_the_noise():
     def draw(mechanism):
         keras.utils.set_random_seed(7)
-        return mechanism.release(batch_of(), atoms_of(), SCALES, noise_multiplier=1.0).numpy()
+        return mechanism.release([batch_of()], atoms_of(), SCALES, noise_multiplier=1.0).numpy()
 
     values = [draw(m) for m in (MECHANISM, MECHANISM, PerRecordMechanism(), PerRecordMechanism())]
     # A few float32 values may coincide by chance; a repeated stream would share them all.
@@ -409,7 +409,7 @@ def test_no_seed_and_no_second_instance_repeats_the_noise():
 def test_the_sum_is_not_clipped_again():
     whole = bare(batch_of(), atoms_of())
     assert np.linalg.norm(whole) > 2 * SCALES.clip_norm
-    released = MECHANISM.release(batch_of(), atoms_of(), SCALES, noise_multiplier=1e-9)
+    released = MECHANISM.release([batch_of()], atoms_of(), SCALES, noise_multiplier=1e-9)
     np.testing.assert_allclose(released, whole, rtol=1e-6, atol=1e-6)  # float32
 
 
@@ -503,7 +503,7 @@ def test_scales_without_a_guarantee_are_refused(changes, message):
 )
 def test_arguments_that_do_not_fit_are_refused(batch, settings, message):
     with pytest.raises(checks.UsageError, match=message):
-        MECHANISM.release(batch, atoms_of(), SCALES, **{"noise_multiplier": 1.0, **settings})
+        MECHANISM.release([batch], atoms_of(), SCALES, **{"noise_multiplier": 1.0, **settings})
 
 
 def test_a_vector_of_another_layout_is_refused():

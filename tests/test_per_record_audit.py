@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from conftest import failed_checks
-from tfdps import data, train
+from tfdps import data, models
 from tfdps.audit import canaries, contributions, mechanism, noise_checks, worst_case
 from tfdps.config import RunConfig
 from tfdps.mechanisms import moments
@@ -34,7 +34,7 @@ def audit(digits, tamper=lambda model: model, **changes):
     """The audit of a run whose model `tamper` has broken."""
     config, plan = settings(digits, **changes)
     return mechanism.audit_mechanism(
-        lambda: tamper(train.build_model(config, digits.spec, plan)), plan, trials=TRIALS
+        lambda: tamper(models.build_model(config, digits.spec, plan)), plan, trials=TRIALS
     )
 
 
@@ -81,9 +81,10 @@ def test_mass_without_noise_is_caught(digits):
     def bare_mass(model):
         honest = model.mechanism.release
 
-        def release(batch, atoms, scales, *, noise_multiplier, pooled=False):
+        def release(draw, atoms, scales, *, noise_multiplier, pooled=False):
+            [batch] = draw
             released = honest(
-                batch, atoms, scales, noise_multiplier=noise_multiplier, pooled=pooled
+                [batch], atoms, scales, noise_multiplier=noise_multiplier, pooled=pooled
             )
             bare = tf.cast(
                 model.mechanism._contributions(batch, atoms, scales, pooled=pooled), tf.float32
@@ -117,23 +118,25 @@ def test_potentials_from_private_counts_are_caught(digits):
         return model
 
     config, plan = settings(digits)
-    model = counting(train.build_model(config, digits.spec, plan))
+    model = counting(models.build_model(config, digits.spec, plan))
     pairs = worst_case.worst_neighbours(model, plan, len(digits))
     shared = next(p for p in pairs if p.name == "atoms: two records, and a third")
-    check = noise_checks.check_sums(model.learner.release, shared)
+    check = noise_checks.check_sums(
+        lambda state, batch: model.learner.release(state, [batch]), shared
+    )
     assert not check["passed"], check["detail"]
 
 
 @pytest.mark.slow
 def test_the_pairs_are_as_far_apart_as_the_sensitivity_allows(digits):
     config, plan = settings(digits)
-    model = train.build_model(config, digits.spec, plan)
+    model = models.build_model(config, digits.spec, plan)
     pairs = worst_case.worst_neighbours(model, plan, len(digits))
     assert [pair.name.split(":")[0] for pair in pairs[::2]] == list(ROUNDS)
     for pair in pairs:
         assert 0.998 * pair.sensitivity < pair.distance <= pair.sensitivity
         released = [
-            model.learner.release(pair.quiet_state, batch).numpy()
+            model.learner.release(pair.quiet_state, [batch]).numpy()
             for batch in (pair.without, pair.having)
         ]
         # The noise of the quiet state is 1e-9 of the sensitivity on each number; float32.
@@ -144,7 +147,7 @@ def test_the_pairs_are_as_far_apart_as_the_sensitivity_allows(digits):
 
 def test_the_auditors_own_sums_have_the_layout_of_a_release(digits):
     config, plan = settings(digits)
-    model = train.build_model(config, digits.spec, plan)
+    model = models.build_model(config, digits.spec, plan)
     for _, question, _ in worst_case._states(model.learner, plan):
         layout = moments.channels(question.atoms, question.scales, question.pooled)
         assert contributions.size(question) == sum(np.prod(shape) for _, shape in layout.values())
@@ -174,5 +177,5 @@ class TestCanaries:
     def _audit(self, digits, tamper=lambda model: model, **changes):
         config, plan = settings(digits, **changes)
         return canaries.audit_canaries(
-            lambda plan: tamper(train.build_model(config, digits.spec, plan)), plan, digits
+            lambda plan: tamper(models.build_model(config, digits.spec, plan)), plan, digits
         )

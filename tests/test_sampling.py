@@ -72,15 +72,11 @@ def test_draws_hold_no_record_twice_and_stay_in_range():
     assert sorted(PoissonSampler(200, 1.0).draw()) == list(range(200))
 
 
-def test_padded_draws_have_one_shape_and_weights_that_count_the_draw(monkeypatch):
+def test_draws_that_fit_are_not_truncated(monkeypatch):
     sampler = PoissonSampler(60_000, 50 / 60_000)
     for drawn in (0, 1, 49, sampler.padded_size):
         monkeypatch.setattr(sampler, "draw", lambda k=drawn: np.arange(5, 5 + k))
-        indices, weights = sampler.draw_padded()
-        assert indices.shape == weights.shape == (sampler.padded_size,)
-        assert (indices.dtype, weights.dtype) == (np.int32, np.float32)
-        assert weights.sum() == drawn
-        assert list(indices[weights > 0]) == list(range(5, 5 + drawn))
+        assert list(sampler.draw_truncated()) == list(range(5, 5 + drawn))
 
 
 def test_the_padded_size_overflows_as_seldom_as_stated():
@@ -95,9 +91,9 @@ def test_an_overflowing_draw_keeps_a_uniform_choice():
     sampler.sampling_probability = 0.5  # draws about 50 records into a pad of about 16
     kept, rounds = np.zeros(100), 4000
     for _ in range(rounds):
-        indices, weights = sampler.draw_padded()
-        assert weights.all()
-        kept[indices] += 1
+        drawn = sampler.draw_truncated()
+        assert len(drawn) == sampler.padded_size
+        kept[drawn] += 1
     rate = sampler.padded_size / 100
     assert np.abs(kept - rounds * rate).max() < SIGMAS * np.sqrt(rounds * rate * (1 - rate))
 

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from conftest import ROOT, small_config
-from tfdps import accounting, checks, flags, ledger, train
+from tfdps import accounting, checks, flags, ledger, models, train
 from tfdps.accounting import epsilon_of
 from tfdps.run_dir import RunDir
 
@@ -194,8 +194,10 @@ def test_an_interrupted_run_saves_and_goes_on_where_it_was(tmp_path, monkeypatch
     covered = sum(c.steps for c in ledger.read_charges(tmp_path / "ledger.jsonl"))
     assert covered >= 40
     rates = []
-    build = train.build_model
-    monkeypatch.setattr(train, "build_model", lambda *args: rates.append(build(*args)) or rates[0])
+    build = models.build_model
+    monkeypatch.setattr(
+        models, "build_model", lambda *args, **on: rates.append(build(*args, **on)) or rates[0]
+    )
     config, said = dataclasses.replace(config, learning_rate=5e-3), []
     card = train.train(config, say=said.append)
     assert card["privacy"]["steps"] == 60

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from conftest import small_config
-from tfdps import batches, checks, data, sinkhorn, train
+from tfdps import batches, checks, data, models, sinkhorn
 from tfdps.mechanisms import tf_privacy
 from tfdps.plan import make_plan
 from tfdps.sampling import PoissonSampler
@@ -21,7 +21,7 @@ def digits():
 
 def model_of(digits, **changes):
     config = small_config("unused", batch_size=BATCH, **changes)
-    model = train.build_model(config, digits.spec, make_plan(config, len(digits)))
+    model = models.build_model(config, digits.spec, make_plan(config, len(digits)))
     if model.mechanism.private:
         model.authorize(10**6)
     return model
@@ -93,13 +93,13 @@ def test_an_empty_draw_is_a_step_of_noise_alone(digits, model):
     batch = batch_of(digits, [])
     assert not bare_release(model, batch).numpy().any()
     taken, before = int(model.noisy_steps), weights_of(model)
-    model.train_step(batch)
+    model.train_step([batch])
     assert int(model.noisy_steps) == taken + 1
     assert np.abs(weights_of(model) - before).max() > 0
 
 
 def test_a_private_step_returns_its_number_and_nothing_else(digits, model):
-    assert set(model.train_step(batch_of(digits, [1, 2]))) == {"noisy_steps"}
+    assert set(model.train_step([batch_of(digits, [1, 2])])) == {"noisy_steps"}
 
 
 def test_a_step_without_authorisation_is_refused_and_changes_nothing(digits):
@@ -107,10 +107,10 @@ def test_a_step_without_authorisation_is_refused_and_changes_nothing(digits):
     model.authorize(1)
     batch = batch_of(digits, [1, 2])
     step = tf.function(model.train_step)
-    step(batch)
+    step([batch])
     before, taken = weights_of(model), int(model.noisy_steps)
     with pytest.raises(tf.errors.InvalidArgumentError, match="in no ledger"):
-        step(batch)
+        step([batch])
     assert int(model.noisy_steps) == taken == 1
     np.testing.assert_array_equal(weights_of(model), before)
 
@@ -119,13 +119,13 @@ def test_a_compiled_step_is_refused_because_xla_drops_the_ledgers_check(digits):
     model = model_of(digits)
     model.compile(jit_compile=True)
     with pytest.raises(checks.UsageError, match="jit_compile must be off"):
-        model.train_step(batch_of(digits, [1, 2]))
+        model.train_step([batch_of(digits, [1, 2])])
 
 
 def test_fit_without_a_ledger_is_refused(digits):
     config = small_config("unused", batch_size=BATCH)
-    model = train.build_model(config, digits.spec, make_plan(config, len(digits)))
-    draws = batches.poisson_batches(digits, BATCH / len(digits), 5)
+    model = models.build_model(config, digits.spec, make_plan(config, len(digits)))
+    draws = batches.PoissonBatches(digits, BATCH / len(digits)).dataset(5)
     with pytest.raises(tf.errors.InvalidArgumentError, match="in no ledger"):
         model.fit(draws, steps_per_epoch=5, verbose=0, shuffle=False)
 
@@ -149,7 +149,7 @@ def test_the_update_is_adam_on_the_release_pulled_back_through_the_generator(dig
     expected = [tf.Variable(v.value) for v in variables]
     adam = keras.optimizers.Adam(0.1)
     adam.apply_gradients(zip(gradients, expected, strict=True))
-    model.train_step(batch_of(digits, [1, 2]))
+    model.train_step([batch_of(digits, [1, 2])])
     for ours, theirs in zip(variables, expected, strict=True):
         # Adam's first step is the gradient's sign, so rounding shows where it is nearly zero.
         np.testing.assert_allclose(ours.numpy(), theirs.numpy(), atol=2e-3)
@@ -193,7 +193,7 @@ def test_the_average_forgets_the_first_weights_and_follows(digits):
     step = tf.function(model.train_step)
     average = [w.numpy() for w in model.averaged_generator.weights]
     for number in range(1, 12):
-        step(batch_of(digits, [1, 2, 3]))
+        step([batch_of(digits, [1, 2, 3])])
         memory = min(0.5, (1 + number) / (10 + number))
         average = [
             memory * a + (1 - memory) * w.numpy()
@@ -215,8 +215,8 @@ def test_training_without_noise_brings_the_samples_to_the_data(digits):
         return float(sinkhorn.sinkhorn_divergence(images, real, regularization=5.0).value)
 
     before, step = distance(), tf.function(model.train_step)
-    for batch in batches.poisson_batches(digits, BATCH / len(digits), 150):
-        step(batch)
+    for batch in batches.PoissonBatches(digits, BATCH / len(digits)).dataset(150):
+        step([batch])
     assert distance() < 0.5 * before
 
 
@@ -225,7 +225,7 @@ def test_batches_are_the_sampled_records_with_their_labels(digits):
         image.tobytes(): label for image, label in zip(digits.images, digits.labels, strict=True)
     }
     shapes = set()
-    for images, labels, weights in batches.poisson_batches(digits, 0.02, 20):
+    for images, labels, weights in batches.PoissonBatches(digits, 0.02).dataset(20):
         shapes.add(images.shape)
         for image, label, weight in zip(
             images.numpy(), labels.numpy(), weights.numpy(), strict=True

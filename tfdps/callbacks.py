@@ -1,4 +1,4 @@
-"""What happens around the steps of a run: ledger, progress, TensorBoard, sample grids, checkpoints.
+"""What happens around the steps of a run: progress, TensorBoard, sample grids, checkpoints.
 
 The step counter, epsilon and generated images are all public. Only how long steps take is not: a
 solve's length follows its points. Speed goes to the screen, and to TensorBoard as `nonprivate/`.
@@ -15,62 +15,11 @@ import tqdm
 
 from tfdps import checks, grids
 
-_LEDGER_SECONDS = 2.0  # about how much work a block of the ledger covers, and a crash can waste
 _PROGRESS_SECONDS = 0.5
 _PROGRESS_SECONDS_IN_A_LOG = 30.0
 _EPSILON_SECONDS = {"rdp": 0.0, "pld": 30.0}  # PLD takes a good part of a second
 _SCALAR_SECONDS = 10.0
 _GRID_COLUMNS = 10
-
-
-class LedgerWriter(keras.callbacks.Callback):
-    """Writes the steps into the ledger, then authorises them: always before they are taken.
-
-    Guarantee: `model.authorized_steps` never exceeds what `ledger.append` has put on disk, nor
-    `plan.steps`; a step that would is refused by the step itself. What is on disk are the plan's
-    own charges, in its order: step k of the ledger has the noise multiplier of step k of the plan.
-
-    Args:
-      ledger: the open Ledger.
-      plan: the PrivacyPlan.
-      steps_per_execution: how many steps fit takes between two callbacks.
-    """
-
-    def __init__(self, ledger, plan, steps_per_execution):
-        super().__init__()
-        self._ledger, self._plan, self._stride = ledger, plan, steps_per_execution
-        self._block, self._block_start = steps_per_execution, None
-
-    def on_train_begin(self, logs=None):
-        # Steps that a crash may have taken after the last checkpoint are in the ledger: they count.
-        self.model.noisy_steps.assign(self._ledger.total_steps)
-        self.model.authorize(self._ledger.total_steps)
-
-    def on_train_batch_begin(self, batch, logs=None):
-        taken = int(self.model.noisy_steps.numpy())
-        covered = int(self.model.authorized_steps.numpy())
-        if min(taken + self._stride, self._plan.steps) <= covered:
-            return
-        self._adapt_block()
-        block = min(max(self._block, self._stride), self._plan.steps - covered)
-        for charge in self._plan.charges(covered, block):  # one for each noise multiplier
-            self._ledger.append(charge)
-        self.model.authorize(covered + block)
-
-    def _adapt_block(self):
-        """Doubles or halves the block towards `_LEDGER_SECONDS` of work.
-
-        Not with shares: each step is a good part of the budget, and a crash would waste the rest of
-        the block.
-        """
-        if self._plan.shares is not None:
-            return
-        now = time.monotonic()
-        if self._block_start is not None:
-            seconds = now - self._block_start
-            block = self._block * 2 if seconds < _LEDGER_SECONDS else self._block // 2
-            self._block = max(block, self._stride)
-        self._block_start = now
 
 
 class Progress(keras.callbacks.Callback):

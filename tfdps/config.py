@@ -4,7 +4,7 @@ import dataclasses
 import json
 import typing
 
-from tfdps import checks
+from tfdps import checks, mechanism_settings
 
 MECHANISMS = ("joint", "per_record", "none")
 COSTS = ("l2", "l1+l2")
@@ -12,44 +12,8 @@ SCHEDULES = ("converged", "reference")
 LOSSES = ("semi_debiased", "plain")
 GENERATORS = ("mlp", "dcgan", "biggan", "mixture")
 ACCOUNTANTS = ("rdp", "pld")
-STRATEGIES = ("one",)
-
-_GRADIENT_DEFAULTS = {
-    "accountant": "rdp",
-    "batch_size": 50,
-    "clip_norm": 0.5,
-    "regularization": 5.0,
-    "generator": "mlp",
-    "latent_dim": 16,
-}
-_DEFAULTS = {
-    "joint": _GRADIENT_DEFAULTS,
-    "none": _GRADIENT_DEFAULTS,
-    "per_record": {
-        "accountant": "pld",
-        "clip_norm": 1.0,
-        "regularization": 1.0,
-        "generator": "mixture",
-        "latent_dim": 51,
-        "num_atoms": 4,
-        "grain": 1.0,
-        "warp": 0.0,
-        "mirror": False,
-    },
-}
-# What has no meaning where no gradient trains the generator.
-_GRADIENTS_ONLY = (
-    "loss",
-    "debias_ratio",
-    "cost",
-    "cost_l1_weight",
-    "schedule",
-    "schedule_exponent",
-    "label_scale",
-    "learning_rate",
-    "weight_decay",
-    "ema_decay",
-)
+STRATEGIES = ("one", "mirrored", "multiworker", "tpu")
+PRECISIONS = ("float32", "bfloat16")
 
 # What a resumed run may do with a field that differs from the run's first start.
 GUARANTEE = "guarantee"  # it enters epsilon, or says whose epsilon it is: refused
@@ -204,12 +168,31 @@ class RunConfig:
     ema_decay: float = _field(0.999, "Decay of the averaged weights that are exported, in [0, 1).")
 
     # Running
-    strategy: str = _field("one", "one: a single device.", choices=STRATEGIES)
+    strategy: str = _field(
+        "one",
+        "one: a single device. mirrored: every GPU of this machine. multiworker: several machines, "
+        "each started with its TF_CONFIG. tpu: the cores of --tpu.",
+        choices=STRATEGIES,
+    )
+    tpu: typing.Optional[str] = _field(
+        None, "The TPU of --strategy=tpu: a name or grpc:// address; default: this machine's own."
+    )
+    precision: str = _field(
+        "float32",
+        "bfloat16: the generator computes in it, its weights stay float32; transport, clip and noise "
+        "are float32 always. Faster on accelerators. The export is float32.",
+        choices=PRECISIONS,
+    )
+    records_mib: float = _field(
+        4096.0,
+        "MiB of memory for the records of a machine: more than that are read from disk again in "
+        "every pass.",
+    )
     checkpoint_secs: float = _field(60.0, "Seconds between checkpoints.")
     sample_secs: float = _field(120.0, "Seconds between sample grids.")
 
     def __post_init__(self):
-        for name, value in _DEFAULTS.get(self.mechanism, {}).items():
+        for name, value in mechanism_settings.DEFAULTS.get(self.mechanism, {}).items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
         for field in dataclasses.fields(self):
@@ -223,7 +206,7 @@ class RunConfig:
                 checks.positive(name, getattr(self, name))
         for name in ("cost_l1_weight", "label_scale", "weight_decay"):
             checks.not_negative(name, getattr(self, name))
-        for name in ("checkpoint_secs", "sample_secs"):
+        for name in ("checkpoint_secs", "sample_secs", "records_mib"):
             checks.positive(name, getattr(self, name))
         checks.not_negative("grain", self.grain or 0.0)
         checks.fraction("warp", self.warp or 0.0, zero=True, one=True)
@@ -238,6 +221,8 @@ class RunConfig:
             if getattr(self, name) is not None:
                 checks.at_least(name, getattr(self, name), smallest)
         self._check_mechanism()
+        if self.tpu is not None and self.strategy != "tpu":
+            raise checks.UsageError(f"--tpu={self.tpu} needs --strategy=tpu.")
         checks.fraction("delta", self.delta)
         checks.fraction("debias_ratio", self.debias_ratio, zero=True, one=True)
         checks.fraction("ema_decay", self.ema_decay, zero=True)
@@ -249,10 +234,10 @@ class RunConfig:
                 f"mechanism={self.mechanism} cannot train generator={self.generator}: per_record sets "
                 "a mixture, joint and none train mlp, dcgan or biggan. Leave --generator out."
             )
-        without = _GRADIENTS_ONLY if per_record else ("num_atoms", "grain", "warp", "mirror")
+        useless = mechanism_settings.without_use(self.mechanism)
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if field.name in without and value != field.default:
+            if field.name in useless and value != field.default:
                 raise checks.UsageError(
                     f"{field.name}={value} means nothing with mechanism={self.mechanism}: leave "
                     f"--{field.name} out, or take another --mechanism."
@@ -284,11 +269,11 @@ class RunConfig:
 
     def to_flags(self):
         """Returns a valid absl flagfile: a --name=value line for every field with a value and a use."""
-        without = _GRADIENTS_ONLY if self.mechanism == "per_record" else ()
+        useless = mechanism_settings.without_use(self.mechanism)
         return "".join(
             f"--{name}={value}\n"
             for name, value in dataclasses.asdict(self).items()
-            if value is not None and name not in without
+            if value is not None and name not in useless
         )
 
     def differences(self, other):

@@ -1,11 +1,14 @@
-"""Data sets as arrays: a tfds name, folder:PATH or digits. TensorFlow loads only for tfds names."""
+"""Data sets: a tfds name, folder:PATH or digits. TensorFlow loads only for tfds names."""
 
 import dataclasses
+import math
 import os
+import typing
 
 import numpy as np
 
-from tfdps import checks, image_folder
+from tfdps import checks, image_folder, parts
+from tfdps.parts import WHOLE
 
 DIGITS_SIZE = 1797  # records of sklearn.datasets.load_digits, 8 x 8 grey, 10 classes
 
@@ -26,17 +29,63 @@ class DatasetSpec:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Dataset:
-    """The private records: images uint8 [N, H, W, C], labels int32 [N], and the public spec."""
+    """The private records in memory: images uint8 [n, H, W, C], labels int32 [n], the public spec.
+
+    total: N, the public number of records of the whole data set, where these are a worker's part.
+    """
 
     images: np.ndarray
     labels: np.ndarray
     spec: DatasetSpec
+    total: int | None = None
+
+    in_memory = True
 
     def __len__(self):
         return len(self.labels)
 
+    @property
+    def size(self):
+        """N, the public number of records of the whole data set."""
+        return len(self) if self.total is None else self.total
 
-def load(name, *, data_dir=None, label=None, image_size=None, split="train"):
+    def gather(self, indices):
+        """Returns the images of records, uint8 [k, H, W, C]."""
+        return self.images[indices]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class StreamedDataset:
+    """Private records that stay on disk: as a Dataset, without its array of images.
+
+    reader: increasing int64 [k] -> uint8 [k, H, W, C], by one pass over what lies between them.
+    """
+
+    reader: typing.Callable
+    labels: np.ndarray
+    spec: DatasetSpec
+    size: int
+
+    in_memory = False
+
+    def __len__(self):
+        return len(self.labels)
+
+    def gather(self, indices):
+        """Returns the images of records, increasing int64 [k], as uint8 [k, H, W, C]."""
+        return self.reader(indices)
+
+
+def load(
+    name,
+    *,
+    data_dir=None,
+    label=None,
+    image_size=None,
+    split="train",
+    part=WHOLE,
+    records_mib=math.inf,
+):
     """Returns the Dataset `name`, all of one split, in an order that never changes.
 
     Args:
@@ -49,9 +98,13 @@ def load(name, *, data_dir=None, label=None, image_size=None, split="train"):
       image_size: side in pixels that whole images are resized to, antialiased; default: as they
         are, which then must be one shape; for a folder 32.
       split: "train" or another split the data set has; a folder has train only.
+      part: (index, count): of `count` parts of the records only part `index`. Parts are disjoint and
+        together all records; tfds sets, whose order is random, are cut by files.
+      records_mib: most MiB of images of the part that are held in memory.
 
     Returns:
-      A Dataset with one or three channels and at least two classes.
+      A Dataset with one or three channels and at least two classes; a StreamedDataset where it would
+      be larger than records_mib.
 
     Raises:
       UsageError: the data cannot be had, or are not labelled images of the above kinds.
@@ -61,8 +114,8 @@ def load(name, *, data_dir=None, label=None, image_size=None, split="train"):
     if _source(name) == "tfds":
         from tfdps import tfds_images
 
-        images, labels, class_names = tfds_images.read(
-            name, data_dir=data_dir, label=label, image_size=image_size, split=split
+        records = tfds_images.Records(
+            name, data_dir=data_dir, label=label, image_size=image_size, split=split, part=part
         )
     else:
         if label is not None:
@@ -70,25 +123,36 @@ def load(name, *, data_dir=None, label=None, image_size=None, split="train"):
                 f"label applies to tfds data sets only, received {label!r} for {name}."
             )
         if _source(name) == "digits":
-            images, labels, class_names = _digits(image_size, split)
+            records = _Digits(image_size, split, part)
         else:
             checks.one_of("split", split, ("train",))
-            images, labels, class_names = image_folder.read(
-                _path(name), image_size=image_size or 32
-            )
-    spec = DatasetSpec(_public_name(name), tuple(int(n) for n in images.shape[1:]), class_names)
+            records = image_folder.Records(_path(name), image_size=image_size or 32, part=part)
+    size = len(records)
+    if size > records_mib * 2**20 / max(1, records.bytes_of_image):
+        labels = records.labels()
+        spec = DatasetSpec(_public_name(name), records.image_shape, records.class_names)
+        result = StreamedDataset(records.gather, labels, spec, records.total)
+    else:
+        images, labels = records.read()
+        shape = tuple(int(n) for n in images.shape[1:])
+        spec = DatasetSpec(_public_name(name), shape, records.class_names)
+        result = Dataset(images, labels, spec, records.total)
     _check(labels, spec, split)
-    return Dataset(images, labels, spec)
+    return result
 
 
-def load_of(config, *, split="train"):
-    """Returns the Dataset that a RunConfig names, as `load` does; a split of it."""
+def load_of(config, *, split="train", **how):
+    """Returns the Dataset that a RunConfig names, as `load` does; a split of it.
+
+    how: part and records_mib, as for `load`.
+    """
     return load(
         config.dataset,
         data_dir=config.data_dir,
         label=config.label,
         image_size=config.image_size,
         split=split,
+        **how,
     )
 
 
@@ -130,21 +194,36 @@ def _public_name(name):
     return name
 
 
-def _digits(image_size, split):
-    """Returns (images uint8 [N, S, S, 1], labels int32 [N], class names) of sklearn's digits."""
-    import sklearn.datasets
-    from PIL import Image
+class _Digits:
+    """sklearn's digits, of a split and part, with what every source of records has."""
 
-    checks.one_of("split", split, ("train", "test"))
-    digits = sklearn.datasets.load_digits()
-    in_test = np.arange(len(digits.target)) % 5 == 4
-    chosen = in_test if split == "test" else ~in_test
-    images = np.rint(digits.images[chosen] * (255 / 16)).astype(np.uint8)  # values are 0..16
-    if image_size is not None:
-        resized = [image_folder.resize(Image.fromarray(image), image_size) for image in images]
-        images = np.stack([np.asarray(image) for image in resized])
-    class_names = tuple(str(name) for name in digits.target_names)
-    return images[..., np.newaxis], digits.target[chosen].astype(np.int32), class_names
+    bytes_of_image = 0  # the set is small whatever it is resized to
+
+    def __init__(self, image_size, split, part):
+        import sklearn.datasets
+
+        checks.one_of("split", split, ("train", "test"))
+        self._image_size, self._digits = image_size, sklearn.datasets.load_digits()
+        in_test = np.arange(DIGITS_SIZE) % 5 == 4
+        chosen = np.flatnonzero(in_test if split == "test" else ~in_test)
+        self.total, self._chosen = len(chosen), chosen[parts.strided(part)]
+        self.class_names = tuple(str(name) for name in self._digits.target_names)
+
+    def __len__(self):
+        return len(self._chosen)
+
+    def read(self):
+        """Returns (images uint8 [n, S, S, 1], labels int32 [n])."""
+        from PIL import Image
+
+        images = np.rint(self._digits.images[self._chosen] * (255 / 16))  # values are 0..16
+        images = images.astype(np.uint8)
+        if self._image_size is not None:
+            resized = [
+                image_folder.resize(Image.fromarray(image), self._image_size) for image in images
+            ]
+            images = np.stack([np.asarray(image) for image in resized])
+        return images[..., np.newaxis], self._digits.target[self._chosen].astype(np.int32)
 
 
 def _check(labels, spec, split):

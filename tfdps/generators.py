@@ -1,5 +1,7 @@
 """Conditional Keras generators, from (z, labels) to images in [-1, 1]."""
 
+import contextlib
+
 import keras
 
 from tfdps import checks, mixture
@@ -13,7 +15,7 @@ _MOMENTUM = 0.9
 _EPSILON = 1e-5
 
 
-def build(name, *, image_shape, num_classes, latent_dim, num_atoms=1):
+def build(name, *, image_shape, num_classes, latent_dim, num_atoms=1, precision="float32"):
     """Returns the built generator `name`: a keras.Model called as model([z, labels], training=...).
 
     z is float32 [n, latent_dim], labels int32 [n] in [0, num_classes); the images are float32
@@ -28,6 +30,7 @@ def build(name, *, image_shape, num_classes, latent_dim, num_atoms=1):
       num_classes: the number of labels.
       latent_dim: the dimension of z; 1 + the number of coordinates for "mixture".
       num_atoms: Gaussians in each class, for "mixture" alone.
+      precision: "float32", or "bfloat16" to compute in; weights and images are float32 all the same.
 
     Raises:
       UsageError: for an unknown name, or a shape that the architecture cannot produce.
@@ -44,8 +47,22 @@ def build(name, *, image_shape, num_classes, latent_dim, num_atoms=1):
     z = keras.Input((latent_dim,), dtype="float32", name="z")
     labels = keras.Input((), dtype="int32", name="labels")
     settings = {"num_atoms": num_atoms} if name == "mixture" else {}
-    images = _BODIES[name](z, labels, tuple(image_shape), num_classes, **settings)
+    with _computing_in(precision):
+        images = _BODIES[name](z, labels, tuple(image_shape), num_classes, **settings)
+    if precision != "float32":
+        images = keras.layers.Activation("linear", dtype="float32")(images)
     return keras.Model([z, labels], images, name=name)
+
+
+@contextlib.contextmanager
+def _computing_in(precision):
+    """Layers that are made in the block compute in a precision, on float32 weights."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float32" if precision == "float32" else f"mixed_{precision}")
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 def recalibrate(model, *, num_classes, batches=20, batch_size=100, seed=0):

@@ -1,50 +1,90 @@
-"""Reads a folder of images, one sub-folder a class, into arrays. No TensorFlow."""
+"""A folder of images, one sub-folder a class, as arrays. No TensorFlow."""
 
 import concurrent.futures
+import functools
 import pathlib
 
 import numpy as np
 
-from tfdps import checks
+from tfdps import checks, parts
 
 EXTENSIONS = (".png", ".jpg", ".jpeg")
 
 
-def read(path, *, image_size=32):
-    """Returns (images, labels, class_names) of the PNG and JPEG files below `path`.
+class Records:
+    """The PNG and JPEG files below a folder, as labelled images.
 
     Classes are the sub-folders in sorted order, records the files of each in sorted order. Other
     files, hidden ones and anything deeper are ignored. Images are resized whole, without cropping,
     to a square. If every image is grey they have one channel, otherwise three.
 
+    Attributes:
+      class_names: tuple of str, the sub-folders' names.
+      total: N, the number of files of all parts.
+      bytes_of_image: of a record in memory.
+
     Args:
       path: the folder.
-      image_size: side of the result in pixels, >= 1.
-
-    Returns:
-      images: uint8 [N, image_size, image_size, C], C in {1, 3}.
-      labels: int32 [N], the class's index in class_names.
-      class_names: tuple of str, the sub-folders' names.
+      image_size: side of the images in pixels, >= 1.
+      part: (index, count), see `parts`: every count-th file.
 
     Raises:
       UsageError: the folder is missing, empty or not of this layout, or a file is unreadable.
     """
-    classes = _files(path)
-    files = [file for members in classes.values() for file in members]
-    labels = np.repeat(
-        np.arange(len(classes), dtype=np.int32), [len(members) for members in classes.values()]
-    )
-    images = np.empty((len(files), image_size, image_size, 1), np.uint8)
-    with concurrent.futures.ThreadPoolExecutor() as pool:
-        for i, pixels in enumerate(pool.map(lambda file: _decode(file, image_size), files)):
-            if pixels.shape[-1] > images.shape[-1]:  # the first colour image
-                images = np.repeat(images, 3, axis=-1)
-            images[i] = pixels
-    return images, labels, tuple(classes)
+
+    def __init__(self, path, *, image_size=32, part=parts.WHOLE):
+        classes = _files(path)
+        files = [file for members in classes.values() for file in members]
+        labels = np.repeat(
+            np.arange(len(classes), dtype=np.int32), [len(members) for members in classes.values()]
+        )
+        self._all_files, self._image_size = files, image_size
+        self._files, self._labels = files[parts.strided(part)], labels[parts.strided(part)]
+        self.class_names, self.total = tuple(classes), len(files)
+        self.bytes_of_image = 3 * image_size**2
+
+    def __len__(self):
+        return len(self._files)
+
+    @functools.cached_property
+    def image_shape(self):
+        """(height, width, channels) of every record, also of the other parts'."""
+        channels = 1
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            for pixels in pool.map(self._decoded, self._all_files):
+                channels = max(channels, pixels.shape[-1])
+        return self._image_size, self._image_size, channels
+
+    def labels(self):
+        """Returns the class of every record of the part, int32 [n]."""
+        return self._labels
+
+    def read(self):
+        """Returns (images uint8 [n, H, W, C], labels int32 [n]) of the part."""
+        if len(self) < self.total:  # channels are those of all files
+            return self.gather(np.arange(len(self))), self._labels
+        return self._images(self._files, 1), self._labels
+
+    def gather(self, indices):
+        """Returns the images of some records of the part, uint8 [k, H, W, C]."""
+        return self._images([self._files[index] for index in indices], self.image_shape[-1])
+
+    def _images(self, files, channels):
+        """The images of files, of as many channels or, if there is a colour image, three."""
+        images = np.empty((len(files), self._image_size, self._image_size, channels), np.uint8)
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            for i, pixels in enumerate(pool.map(self._decoded, files)):
+                if pixels.shape[-1] > images.shape[-1]:  # the first colour image
+                    images = np.repeat(images, 3, axis=-1)
+                images[i] = pixels
+        return images
+
+    def _decoded(self, file):
+        return _decode(file, self._image_size)
 
 
 def count(path):
-    """Returns the number of images `read` would return, from the file names alone."""
+    """Returns the number of images below a folder, from the file names alone."""
     return sum(len(members) for members in _files(path).values())
 
 

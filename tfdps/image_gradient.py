@@ -3,9 +3,11 @@
 Source: Cao et al., NeurIPS 2021, arXiv 2111.01177, algorithm 1.
 """
 
+import dataclasses
+
 import tensorflow as tf
 
-from tfdps import sinkhorn
+from tfdps import replicas, sinkhorn
 
 
 class ImageGradientLearner:
@@ -15,27 +17,37 @@ class ImageGradientLearner:
     step only through `mechanism.release`; a private run returns nothing else. Shapes are fixed, and
     an empty draw is a step like any other.
 
+    On R replicas each has B / R images and its shard of the draw, and releases the gradient of their
+    loss by itself (see the mechanism). What is then averaged over them, the gradient of the weights
+    and batch normalisation's statistics, follows from releases.
+
     Args:
       generator: Keras model, (z [n, latent_dim], labels [n]) -> images [n,H,W,C] in [-1,1].
       averaged_generator: another of the same architecture: the exponential average of its weights.
       mechanism: a JointMechanism or NoMechanism; holds the optimizer.
       config: the RunConfig.
       num_classes: L.
+      on: the Replicas of the run, in whose scope the other arguments were made; default: one device.
     """
 
     eager = False  # the step is one TensorFlow graph
 
-    def __init__(self, generator, averaged_generator, mechanism, *, config, num_classes):
+    def __init__(self, generator, averaged_generator, mechanism, *, config, num_classes, on=None):
         self.generator, self.averaged_generator = generator, averaged_generator
         self.averaged_generator.trainable = False
         self.averaged_generator.set_weights(generator.get_weights())
-        self.mechanism, self.config, self.num_classes = mechanism, config, num_classes
+        self._replicas = on or replicas.Replicas()
+        # Of a replica: its batch size is its share.
+        share = config.batch_size // self._replicas.count
+        self.config = dataclasses.replace(config, batch_size=share)
+        self.mechanism, self.num_classes = mechanism, num_classes
         self.optimizer = mechanism.optimizer
         self.optimizer.build(generator.trainable_variables)
         # Not the whole step: XLA drops the assertion that the ledger covers it, and convolutions
         # are faster outside XLA on a CPU.
         self.image_gradients = tf.function(self._image_gradients, jit_compile=True)
-        self._update_weights = tf.function(self._update_weights, jit_compile=True)
+        if self._replicas.count == 1:  # the update of several replicas cannot be: it leaves them
+            self._update_weights = tf.function(self._update_weights, jit_compile=True)
 
     @property
     def updates(self):
@@ -51,16 +63,28 @@ class ImageGradientLearner:
         }
 
     def restored(self):
-        """To be called after a checkpoint was loaded: today's learning rate, not the stored one."""
+        """To be called after a checkpoint was loaded: gives every worker the chief's state.
+
+        With today's learning rate, not the stored one.
+        """
+        networks = [*self.generator.weights, *self.averaged_generator.weights]
+        state = [weight.value for weight in [*networks, *self.optimizer.variables]]
+        self._replicas.broadcast_variables(state)
         self.optimizer.learning_rate = self.config.learning_rate
 
-    def step(self, batch, number):
-        """Takes one step on a covered batch; returns the loss, which is private.
+    def step(self, draw, number):
+        """Takes one step on a covered draw; returns the loss, private, or None of a private run.
 
         Args:
-          batch: a padded draw, (images uint8 [P,H,W,C], labels int32 [P], weights float32 [P]).
+          draw: its one part, a list of a batch (images uint8 [P,H,W,C], labels int32 [P], weights
+            float32 [P]) of each replica.
           number: the step's, from 0; all steps of this learner are alike.
         """
+        [batch] = draw
+        losses = self._replicas.run(self._step_of_replica, (batch,))
+        return None if self.mechanism.private else self._replicas.first(losses)
+
+    def _step_of_replica(self, batch):
         z, labels = self.latents()
         return self.noisy_step(batch, z, labels)[0]
 
@@ -77,16 +101,17 @@ class ImageGradientLearner:
         self._update_weights(gradients)
         return loss, released
 
-    def release(self, state, batch):
-        """Returns the released dL/dX, [n,H,W,C]: all that leaves a private batch in a step.
+    def release(self, state, draw):
+        """Returns the released dL/dX, [n,H,W,C]: all that leaves a private draw in a step.
 
         What an audit of the mechanism calls.
 
         Args:
           state: (images float32 [n + n', H, W, C] in [-1, 1], the fresh images last; labels int32
             [n + n']); public.
-          batch: a padded draw, as for `step`; private.
+          draw: as for `step`; private.
         """
+        [batch] = draw
         return self._releases(*state, batch)[1]
 
     def _releases(self, images, labels, batch):
@@ -144,9 +169,11 @@ class ImageGradientLearner:
     def _update_weights(self, gradients):
         """Adam with the L2 term, then the moving average of all weights; all of it public."""
         decay, variables = self.config.weight_decay, self.generator.trainable_variables
+        share = 1 / self._replicas.count  # the optimizer adds up what replicas have
         self.optimizer.apply_gradients(
-            [(g + decay * v.value, v) for g, v in zip(gradients, variables, strict=True)]
+            [(share * (g + decay * v.value), v) for g, v in zip(gradients, variables, strict=True)]
         )
+        self._average_statistics()
         # A short memory over the first steps, so that the first weights are soon forgotten.
         taken = tf.cast(self.optimizer.iterations, tf.float32)
         memory = tf.minimum(self.config.ema_decay, (1 + taken) / (10 + taken))
@@ -154,6 +181,17 @@ class ImageGradientLearner:
             self.averaged_generator.weights, self.generator.weights, strict=True
         ):
             average.assign(memory * average.value + (1 - memory) * weight.value)
+
+    def _average_statistics(self):
+        """Gives all replicas the mean of their moving statistics; spectral layers keep theirs alike."""
+        if self._replicas.count == 1:
+            return
+        statistics = [w for w in self.generator.non_trainable_weights if w.aggregation == "none"]
+        if statistics:
+            context = tf.distribute.get_replica_context()
+            means = context.all_reduce("MEAN", [weight.value for weight in statistics])
+            for weight, mean in zip(statistics, means, strict=True):
+                weight.assign(mean)
 
 
 class _OptimizerVariables(tf.Module):

@@ -1,12 +1,14 @@
 """The command: python -m tfdps.launch --flagfile=digits.flags --model_dir=runs/digits."""
 
 import os
-import signal
 import sys
+import time
 
 import numpy as np
 
-from tfdps import checks, flags, run_dir, startup
+from tfdps import checks, flags, preemption, run_dir, startup
+
+_RESTART_SECONDS = 2  # for the other workers to notice too
 
 
 def main(argv=None):
@@ -48,13 +50,33 @@ def _run(values, config):
 
 def _train(values, config):
     options = flags.evaluation_options(values)
-    run_dir.RunDir(config.model_dir).prepare()  # a wrong folder should not wait for TensorFlow
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill saves a checkpoint
-    startup.load_tensorflow()
-    from tfdps import train
+    run = run_dir.RunDir(config.model_dir)
+    if config.strategy != "multiworker":  # of several workers the chief alone has a folder
+        run.prepare()  # a wrong folder should not wait for TensorFlow
+    with preemption.StopRequest().on_sigterm() as stop:
+        startup.load_tensorflow()
+        from tfdps import train
 
-    train.train(config)
-    _refresh_report(config, options)
+        card = _with_all_workers(lambda: train.train(config, stop=stop))
+    if card is not None:
+        _refresh_report(config, options)
+
+
+def _with_all_workers(work):
+    """Does what a worker of several has to do; starts this process anew when another is gone."""
+    from tfdps.replicas import WorkerLostError
+
+    try:
+        return work()
+    except WorkerLostError as error:
+        print(
+            f"tfdps: another worker is gone ({error}). Waiting for it: start it again with the same "
+            "command, and all go on from the last checkpoint.",
+            file=sys.stderr,
+            flush=True,
+        )
+        time.sleep(_RESTART_SECONDS)
+        os.execv(sys.executable, [sys.executable, "-m", "tfdps.launch", *sys.argv[1:]])
 
 
 def _evaluate(values, config):

@@ -5,8 +5,9 @@ import dataclasses
 import numpy as np
 import tensorflow as tf
 
-from tfdps import rectified, rounds
+from tfdps import rectified, replicas, rounds
 from tfdps.local_gaussians import LocalGaussians
+from tfdps.questions import Question
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,8 +29,11 @@ class Finish:
 class MomentLearner:
     """Takes one round of `schedule.of` a step, and writes what it learned into the generator.
 
-    Guarantee: the private batch enters `release` alone, which is the mechanism's. Model and
+    Guarantee: the private draw enters `release` alone, which is the mechanism's. Model and
     generator are functions of what that returned and of public values.
+
+    With several workers the chief asks and learns; the others get the question, add up their own
+    records for the release, and get the model. All of that is public.
 
     A round that was paid for but lost (killed between ledger and checkpoint) is asked again at the
     next step, with that step's noise; the schedule's last round is then the one that is missing.
@@ -41,17 +45,19 @@ class MomentLearner:
       schedule: the rounds, from `schedule.of`.
       settings: the questions.Settings.
       finish: as for `set_generator`.
+      on: the Replicas of the run; default: one device.
     """
 
     eager = True  # a handful of steps, each of them long, and NumPy between the releases
     optimizer = None
 
-    def __init__(self, generator, mechanism, *, plan, schedule, settings, finish):
+    def __init__(self, generator, mechanism, *, plan, schedule, settings, finish, on=None):
         self.generator = self.averaged_generator = generator
         self.mechanism, self._plan, self._finish = mechanism, plan, finish
         self._rounds = [rounds.make(entry, settings) for entry in schedule]
         self._rng = np.random.default_rng()  # public choices only: where draws of the model fall
         self._progress = _Progress()
+        self._replicas = on or replicas.Replicas()
 
     @property
     def model(self):
@@ -71,22 +77,36 @@ class MomentLearner:
         }
 
     def restored(self):
-        """To be called after a checkpoint was loaded: the finish may be another one by now."""
+        """To be called after a checkpoint was loaded: gives every worker the chief's state.
+
+        The finish may be another one by now.
+        """
+        self._share_progress()
         if self._progress.model is not None:
             set_generator(self.generator, self._progress.model, finish=self._finish)
 
-    def step(self, batch, number):
-        """Takes the next round on a covered batch; returns None.
+    def step(self, draw, number):
+        """Takes the next round on a covered draw; returns None.
 
         Args:
-          batch: a padded draw, (images uint8 [P,H,W,C], labels int32 [P], weights float32 [P]).
+          draw: its parts, an iterable of batches (images uint8 [P,H,W,C], labels int32 [P], weights
+            float32 [P]).
           number: the step's, from 0, which says how much noise it adds.
         """
         progress = self._progress
         asked = self._rounds[progress.rounds]
-        question = asked.question(progress.model, self._rng)
+        question = asked.question(progress.model, self._rng) if self._replicas.is_chief else None
+        if self._replicas.num_workers > 1:
+            sent = self._replicas.broadcast(question.to_bytes() if question else None)
+            question = question or Question.from_bytes(sent)
         noise_multiplier = self._plan.noise_multipliers[int(number)]
-        released = self.release((question, noise_multiplier), batch)
+        released = self.release((question, noise_multiplier), draw)
+        if self._replicas.is_chief:
+            self._learn(asked, question, released, noise_multiplier)
+        self._share_progress()
+        set_generator(self.generator, progress.model, finish=self._finish)
+
+    def _learn(self, asked, question, released, noise_multiplier):
         moments = self.mechanism.moments(
             released.numpy(),
             question.atoms,
@@ -94,22 +114,25 @@ class MomentLearner:
             noise_multiplier=noise_multiplier,
             pooled=question.pooled,
         )
-        progress.model = asked.absorb(progress.model, question, moments)
-        progress.rounds += 1
-        set_generator(self.generator, progress.model, finish=self._finish)
+        self._progress.model = asked.absorb(self._progress.model, question, moments)
+        self._progress.rounds += 1
 
-    def release(self, state, batch):
-        """Returns the released vector, float32 [D]: all that leaves a private batch in a step.
+    def _share_progress(self):
+        if self._replicas.num_workers > 1:
+            self._progress.deserialize(self._replicas.broadcast(self._progress.serialize()))
+
+    def release(self, state, draw):
+        """Returns the released vector, float32 [D]: all that leaves a private draw in a step.
 
         What an audit of the mechanism calls.
 
         Args:
           state: (a questions.Question, noise multiplier); public.
-          batch: a padded draw, as for `step`; private.
+          draw: its parts, as for `step`; private.
         """
         question, noise_multiplier = state
         return self.mechanism.release(
-            batch,
+            draw,
             question.atoms,
             question.scales,
             noise_multiplier=noise_multiplier,

@@ -1,6 +1,7 @@
 """What a round of a per-record run asks of the mechanism, and what the rounds have in common."""
 
 import dataclasses
+import io
 import typing
 
 import numpy as np
@@ -25,6 +26,29 @@ class Question(typing.NamedTuple):
     scales: Scales
     pooled: bool
     expected: Proposal | None = None
+
+    def to_bytes(self):
+        """Returns the arguments of the release, without `expected`, as bytes."""
+        fields = {"pooled": np.array(self.pooled)}
+        for kind, settings in (("atoms", self.atoms), ("scales", self.scales)):
+            for name, value in dataclasses.asdict(settings).items():
+                if value is not None:
+                    fields[f"{kind}.{name}"] = value
+        file = io.BytesIO()
+        np.savez(file, **fields)
+        return file.getvalue()
+
+    @classmethod
+    def from_bytes(cls, data):
+        """Returns the Question that `to_bytes` wrote; its `expected` is None."""
+        kinds = {"atoms": {}, "scales": {}}
+        with np.load(io.BytesIO(data)) as stored:
+            for key in set(stored.files) - {"pooled"}:
+                kind, name = key.split(".")
+                value = stored[key]
+                kinds[kind][name] = value if value.ndim else float(value)
+            pooled = bool(stored["pooled"])
+        return cls(Atoms(**kinds["atoms"]), Scales(**kinds["scales"]), pooled)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -54,19 +54,9 @@ class PoissonSampler:
         count = rng.binomial(self.dataset_size, self.sampling_probability)
         return rng.choice(self.dataset_size, size=count, replace=False)
 
-    def draw_padded(self):
-        """Returns one draw in static shape: indices int32 [P] and weights float32 [P], 1 or 0.
-
-        Padding has index 0 and weight 0; whoever fetches the records must not fetch record 0 for
-        it (`batches.py`). An empty draw has all weights 0. See the module's text for draws of more
-        than P records.
-        """
-        drawn = self.draw()[: self.padded_size]  # random order: the first P are a uniform choice
-        indices = np.zeros(self.padded_size, np.int32)
-        indices[: len(drawn)] = drawn
-        weights = np.zeros(self.padded_size, np.float32)
-        weights[: len(drawn)] = 1
-        return indices, weights
+    def draw_truncated(self):
+        """Returns one draw of at most P records; see the module's text for draws of more."""
+        return self.draw()[: self.padded_size]  # random order: the first P are a uniform choice
 
 
 def _padded_size(dataset_size, sampling_probability):

@@ -1,14 +1,21 @@
-"""Reads a labelled image set of tensorflow_datasets into arrays. TensorFlow loads on first use."""
+"""A labelled image set of tensorflow_datasets as arrays. TensorFlow loads on first use."""
 
 import numpy as np
 
-from tfdps import checks, tfds_builder
+from tfdps import checks, parts, tfds_builder
 
 BATCH = 256  # records a read: small beside the array they go into
+_LABELS_A_READ = 4096
 
 
-def read(name, *, data_dir=None, label=None, image_size=None, split="train"):
-    """Returns (images, labels, class_names) of one split, downloading the set where necessary.
+class Records:
+    """A split of a tfds set, or a part of it, as labelled images; downloads the set where necessary.
+
+    Attributes:
+      class_names: tuple of str.
+      total: N, the number of records of all parts.
+      image_shape: (height, width, channels); None where the set does not say before it is read.
+      bytes_of_image: of a record in memory; 0 where it is not known, and the records can only be read.
 
     Args:
       name: a tfds name, with "/config" and ":version" as tfds has it.
@@ -16,26 +23,175 @@ def read(name, *, data_dir=None, label=None, image_size=None, split="train"):
       label: the name of the class feature; see `data.load`.
       image_size: side in pixels to resize to; default: as they are.
       split: a split of the set.
-
-    Returns:
-      images: uint8 [N, H, W, C], C in {1, 3}.
-      labels: int32 [N], as stored: -1 where tfds has no label.
-      class_names: tuple of str.
+      part: (index, count), see `parts`: records next to each other, so that a part reads its files.
 
     Raises:
       UsageError: no such set, split or label; cannot be downloaded; not images of those kinds.
     """
-    with tfds_builder.quiet():
-        builder = tfds_builder.find(name, data_dir)
-        if not builder.is_prepared():
-            tfds_builder.prepare(builder, name)
-        checks.one_of("split", split, tuple(builder.info.splits))
-        image_path = _image_path(builder)
-        label_path, class_names = _label(builder, label)
-        if builder.info.splits[split].num_examples == 0:
+
+    def __init__(
+        self,
+        name,
+        *,
+        data_dir=None,
+        label=None,
+        image_size=None,
+        split="train",
+        part=parts.WHOLE,
+    ):
+        self._split, self._image_size = split, image_size
+        with tfds_builder.quiet():
+            self._builder = builder = tfds_builder.find(name, data_dir)
+            if not builder.is_prepared():
+                tfds_builder.prepare(builder, name)
+            checks.one_of("split", split, tuple(builder.info.splits))
+            self._image_path = _image_path(builder)
+            self._label_path, self.class_names = _label(builder, label)
+        self.total = builder.info.splits[split].num_examples
+        if self.total == 0:
             raise checks.UsageError(f"split {split} of {name} is empty.")
-        images, labels = _read(builder, split, image_path, label_path, image_size)
-    return images, labels, class_names
+        self._first, self._end = parts.contiguous(part, self.total)
+        shape = builder.info.features[self._image_path].shape
+        sides = shape[:2] if image_size is None else (image_size, image_size)
+        self.image_shape = (*sides, shape[2]) if None not in sides else None
+        self.bytes_of_image = int(np.prod(self.image_shape)) if self.image_shape else 0
+
+    def __len__(self):
+        return self._end - self._first
+
+    def read(self):
+        """Returns (images uint8 [n, H, W, C], labels int32 [n], as stored: -1 where there is none)."""
+        with tfds_builder.quiet():
+            records = self._open(0, len(self)).map(self._decoded, num_parallel_calls=-1)
+            return self._fill(self._batches(records))
+
+    def labels(self):
+        """Returns the labels int32 [n] of `read`, without reading an image."""
+        found = np.empty(len(self), np.int32)
+        with tfds_builder.quiet():
+            records = self._open(0, len(self), image=False, in_order=True).map(self._label_of)
+            done = 0
+            for batch in records.batch(_LABELS_A_READ).as_numpy_iterator():
+                found[done : done + len(batch)] = batch
+                done += len(batch)
+        if done != len(self):
+            raise self._damaged(f"not the {len(self)} records it states")
+        return found
+
+    def gather(self, indices):
+        """Returns the images of some records, uint8 [k, H, W, C]: decodes these alone.
+
+        Args:
+          indices: of the part, increasing, int64 [k].
+        """
+        images = np.empty((len(indices), *self.image_shape), np.uint8)
+        if not len(indices):
+            return images
+        first, end = int(indices[0]), int(indices[-1]) + 1
+        wanted = np.zeros(end - first, bool)
+        wanted[indices - first] = True
+        with tfds_builder.quiet():
+            records = self._open(first, end, decode=False, in_order=True)
+            records = _only(records, wanted).map(self._decode, num_parallel_calls=-1)
+            done = 0
+            for batch, _ in self._batches(records):
+                images[done : done + len(batch)] = batch
+                done += len(batch)
+        if done != len(indices):
+            raise self._damaged(f"not the {len(self)} records it states")
+        return images
+
+    def _open(self, first, end, *, image=True, decode=True, in_order=False):
+        """A tf.data.Dataset of the records first to end of the part, in the fields that are used.
+
+        in_order: as they are numbered; else as fast as several files can be read, always alike.
+        """
+        tfds, fields = tfds_builder.import_tfds(), True
+        for key in reversed(self._label_path.split("/")):
+            fields = {key: fields}
+        if image:
+            fields[self._image_path] = True
+        decoders = None if decode else {self._image_path: tfds.decode.SkipDecoding()}
+        config = {"interleave_cycle_length": 1} if in_order else {}
+        return self._builder.as_dataset(
+            split=tfds.core.ReadInstruction(
+                self._split, from_=self._first + first, to=self._first + end, unit="abs"
+            ),
+            decoders=tfds.decode.PartialDecoding(fields, decoders=decoders),
+            # Cached by tfds it would hold the images twice.
+            read_config=tfds.ReadConfig(try_autocache=False, **config),
+        )
+
+    def _label_of(self, record):
+        import tensorflow as tf
+
+        label = record
+        for key in self._label_path.split("/"):
+            label = label[key]
+        return tf.cast(label, tf.int32)
+
+    def _decode(self, record):
+        image = self._builder.info.features[self._image_path].decode_example(
+            record[self._image_path]
+        )
+        return self._decoded({**record, self._image_path: image})
+
+    def _decoded(self, record):
+        """(image of the right size, label) of a record."""
+        import tensorflow as tf
+
+        image = record[self._image_path]
+        if self._image_size is not None:
+            image = tf.image.resize(image, [self._image_size] * 2, antialias=True)
+            image = tf.cast(tf.clip_by_value(tf.round(image), 0, 255), tf.uint8)
+        return image, self._label_of(record)
+
+    def _batches(self, records):
+        """Yields NumPy (images, labels) batches; raises UsageError for what tfds cannot read."""
+        import tensorflow as tf
+
+        mixed = not records.element_spec[0].shape.is_fully_defined()
+        try:
+            yield from records.batch(BATCH).prefetch(2).as_numpy_iterator()
+        except tf.errors.OpError as error:
+            if (
+                mixed and "shapes" in str(error).lower()
+            ):  # "Cannot batch tensors of different shapes"
+                raise self._mixed_shapes() from error
+            raise self._damaged(type(error).__name__) from error
+
+    def _fill(self, batches):
+        """Returns all batches as one array of images and one of labels, without a second copy."""
+        images, labels, done = None, np.empty(len(self), np.int32), 0
+        for batch, batch_labels in batches:
+            if images is None:
+                images = np.empty((len(self), *batch.shape[1:]), np.uint8)
+            if batch.shape[1:] != images.shape[1:]:
+                raise self._mixed_shapes()
+            end = done + len(batch)
+            images[done:end], labels[done:end] = batch, batch_labels
+            done = end
+        if done != len(self):
+            raise self._damaged(f"not the {len(self)} records it states")
+        return images, labels
+
+    def _damaged(self, how):
+        return checks.UsageError(f"{self._builder.data_path} is damaged ({how}); prepare it again.")
+
+    def _mixed_shapes(self):
+        return checks.UsageError(
+            f"images of {self._builder.name} are not all of one shape; "
+            "--image_size=... resizes them to a square of that side."
+        )
+
+
+def _only(records, wanted):
+    """The records of a tf.data.Dataset whose place is True in `wanted`."""
+    import tensorflow as tf
+
+    mask = tf.constant(wanted)
+    numbered = records.enumerate().filter(lambda place, _: mask[place])
+    return numbered.map(lambda _, record: record)
 
 
 def count(name, *, data_dir=None, split="train"):
@@ -123,69 +279,3 @@ def _label_features(features, prefix=""):
             and feature.np_dtype == np.bool_
         ):
             yield prefix + name, feature
-
-
-def _read(builder, split, image_path, label_path, image_size):
-    """Returns (images, labels) of a split, read a batch at a time into arrays of its size."""
-    import tensorflow as tf
-
-    tfds, keys = tfds_builder.import_tfds(), label_path.split("/")
-
-    def fields(record):
-        image, label = record[image_path], record
-        for key in keys:
-            label = label[key]
-        if image_size is not None:
-            image = tf.image.resize(image, (image_size, image_size), antialias=True)
-            image = tf.cast(tf.clip_by_value(tf.round(image), 0, 255), tf.uint8)
-        return image, tf.cast(label, tf.int32)
-
-    wanted = True
-    for key in reversed(keys):
-        wanted = {key: wanted}
-    records = builder.as_dataset(
-        split=split,
-        decoders=tfds.decode.PartialDecoding({image_path: True, **wanted}),
-        read_config=tfds.ReadConfig(try_autocache=False),  # it would hold the images twice
-    ).map(fields, num_parallel_calls=tf.data.AUTOTUNE)
-    return _fill(_batches(records, builder), builder.info.splits[split].num_examples, builder)
-
-
-def _batches(records, builder):
-    """Yields NumPy (images, labels) batches; raises UsageError for what tfds cannot read."""
-    import tensorflow as tf
-
-    mixed = not records.element_spec[0].shape.is_fully_defined()
-    try:
-        yield from records.batch(BATCH).prefetch(2).as_numpy_iterator()
-    except tf.errors.OpError as error:
-        if mixed and "shapes" in str(error).lower():  # "Cannot batch tensors of different shapes"
-            raise _mixed_shapes(builder) from error
-        raise _damaged(builder, type(error).__name__) from error
-
-
-def _fill(batches, num_records, builder):
-    """Returns all batches as one array of images and one of labels, without a second copy."""
-    images, labels, done = None, np.empty(num_records, np.int32), 0
-    for batch, batch_labels in batches:
-        if images is None:
-            images = np.empty((num_records, *batch.shape[1:]), np.uint8)
-        if batch.shape[1:] != images.shape[1:]:
-            raise _mixed_shapes(builder)
-        end = done + len(batch)
-        images[done:end], labels[done:end] = batch, batch_labels
-        done = end
-    if done != num_records:
-        raise _damaged(builder, f"not the {num_records} records it states")
-    return images, labels
-
-
-def _damaged(builder, how):
-    return checks.UsageError(f"{builder.data_path} is damaged ({how}); prepare it again.")
-
-
-def _mixed_shapes(builder):
-    return checks.UsageError(
-        f"images of {builder.name} are not all of one shape; "
-        "--image_size=... resizes them to a square of that side."
-    )

@@ -2,24 +2,22 @@
 
 import contextlib
 import dataclasses
+import json
 
 import tensorflow as tf
 
-from tfdps import batches, callbacks, checks, data, export, generators, ledger, questions, schedule
-from tfdps.image_gradient import ImageGradientLearner
-from tfdps.mechanisms.joint import JointMechanism
-from tfdps.mechanisms.none import NoMechanism
-from tfdps.mechanisms.per_record import PerRecordMechanism
-from tfdps.moment_learner import Finish, MomentLearner
-from tfdps.plan import make_plan, privacy_statement
+from tfdps import batches, callbacks, checks, data, ledger, models, noise_streams, replicas
+from tfdps.authorization import LedgerWriter
+from tfdps.plan import PrivacyPlan, make_plan
+from tfdps.preemption import StopRequest
 from tfdps.run_dir import RunDir
-from tfdps.trainer import DPSinkhorn
+from tfdps.run_export import export_run
 
 _STEPS_PER_EXECUTION = 10
 _CHECKPOINTS_KEPT = 2
 
 
-def train(config, say=print):
+def train(config, say=print, stop=None):
     """Trains the run of `config`, or resumes it, and exports the generator.
 
     Started again after an interruption it resumes from the last checkpoint; steps that the ledger
@@ -27,34 +25,53 @@ def train(config, say=print):
     saves a checkpoint and lets the interruption through.
 
     Args:
-      config: a RunConfig with a model_dir.
+      config: a RunConfig with a model_dir. On several workers all call this; model_dir is the
+        chief's, and the others leave theirs alone.
       say: called with each line for the user.
+      stop: a StopRequest: once it is requested the run is interrupted between two steps.
 
     Returns:
-      The model card, a dict.
+      The model card, a dict; None on workers that are not the chief.
 
     Raises:
       UsageError: before the first step, for anything the user can put right.
+      WorkerLostError: when another worker is gone. Started again, all go on from the last checkpoint.
     """
-    run = RunDir(config.model_dir)
-    run.prepare()
-    if run.started:
-        changed = run.check_resume(config)
-        say(
-            f"Resuming the run at {run.root}."
-            + (f" Changed: {', '.join(changed)}." if changed else "")
-        )
-    dataset = data.load_of(config)
-    _check_size(config, len(dataset))
-    plan = plan_of_run(run, config, len(dataset))
-    say(describe(plan))
-    model = build_model(config, dataset.spec, plan)  # what it refuses must not start a run
-    with _open_ledger(run, plan) as open_ledger:
-        run.write(config, dataset.spec, len(dataset))
-        manager = _checkpoint_manager(run, model)
-        _restore(model, manager, plan, open_ledger, say)
-        _fit(model, dataset, plan, run, manager, open_ledger, config)
-    return export_run(run, model, plan, dataset.spec, config, say)
+    on = replicas.of(config, say)
+    with on.noticing_losses():
+        return _train(config, on, say if on.is_chief else _silent, stop or StopRequest())
+
+
+def _train(config, on, say, stop):
+    run, opened = RunDir(config.model_dir), contextlib.ExitStack()
+    on.on_chief(lambda: _prepare(run, config, say))
+    dataset = data.load_of(config, part=(on.worker, on.num_workers), records_mib=config.records_mib)
+    _check_size(config, dataset.size)
+    plan = _shared_plan(on, run, config, dataset.size)
+    on.same_on_all(_public_settings(config, dataset))
+    say(describe(plan, on))
+    model = models.build_model(config, dataset.spec, plan, on=on)  # what refuses must start no run
+    noise_streams.check(on, model.mechanism)
+    kept = _Kept()
+
+    def begin():
+        kept.open_ledger = opened.enter_context(_open_ledger(run, plan))
+        run.write(config, dataset.spec, dataset.size)
+        kept.manager = _checkpoint_manager(run, model)
+        _restore(model, kept.manager, plan, kept.open_ledger, say)
+
+    with opened:
+        on.on_chief(begin)
+        if on.num_workers > 1 or kept.manager.latest_checkpoint is not None:
+            model.learner.restored()
+        _fit(model, dataset, plan, run, kept, config, on, stop)
+
+    def export():
+        kept.card = export_run(run, model, plan, dataset.spec, config, say)
+
+    with contextlib.suppress(replicas.WorkerLostError) if on.is_chief else contextlib.nullcontext():
+        on.on_chief(export)  # all is done where only the word of it does not reach another
+    return kept.card
 
 
 def export_checkpoint(config, say=print):
@@ -62,7 +79,7 @@ def export_checkpoint(config, say=print):
     run = RunDir(config.model_dir)
     config, spec, num_records = run.read()
     plan = plan_of_run(run, config, num_records)
-    model = build_model(config, spec, plan)
+    model = models.build_model(config, spec, plan)
     manager = _checkpoint_manager(run, model)
     if manager.latest_checkpoint is None:
         raise checks.UsageError(f"no checkpoint in {run.checkpoints} yet: train first.")
@@ -71,102 +88,58 @@ def export_checkpoint(config, say=print):
     return export_run(run, model, plan, spec, config, say)
 
 
-def build_model(config, spec, plan):
-    """Returns the DPSinkhorn model of a run: its learner, generators, mechanism and optimizer."""
+@dataclasses.dataclass
+class _Kept:
+    """What the chief alone has: its ledger, its checkpoints, and at last the model card."""
 
-    def generator(**atoms):
-        return generators.build(
-            config.generator,
-            image_shape=spec.image_shape,
-            num_classes=spec.num_classes,
-            latent_dim=config.latent_dim,
-            **atoms,
-        )
-
-    if config.mechanism == "per_record":
-        settings = questions.Settings(
-            image_shape=spec.image_shape,
-            num_classes=spec.num_classes,
-            class_size=plan.batch_size / spec.num_classes,
-            rank=config.latent_dim - 1,
-            clip_norm=plan.clip_norm,
-            regularization=config.regularization,
-        )
-        learner = MomentLearner(
-            generator(num_atoms=config.num_atoms),
-            PerRecordMechanism(),
-            plan=plan,
-            schedule=schedule.of(config.num_atoms),
-            settings=settings,
-            finish=Finish(grain=config.grain, warp=config.warp, mirror=config.mirror),
-        )
-        return DPSinkhorn(learner)
-    if plan.private:
-        mechanism = JointMechanism(
-            clip_norm=plan.clip_norm,
-            noise_multiplier=plan.noise_multiplier,
-            learning_rate=config.learning_rate,
-        )
-    else:
-        mechanism = NoMechanism(learning_rate=config.learning_rate)
-    return DPSinkhorn(
-        ImageGradientLearner(
-            generator(), generator(), mechanism, config=config, num_classes=spec.num_classes
-        )
-    )
+    open_ledger: ledger.Ledger | None = None
+    manager: tf.train.CheckpointManager | None = None
+    card: dict | None = None
 
 
-def export_run(run, model, plan, spec, config, say):
-    """Exports the averaged generator with what the ledger says it cost; returns the model card."""
-    generators.recalibrate(model.averaged_generator, num_classes=spec.num_classes)
-    card = export.write_export(
-        run.export,
-        generator=model.averaged_generator,
-        generator_name=config.generator,
-        spec=spec,
-        privacy=privacy_statement(plan, run.charges(plan), model.mechanism),
-        training={
-            "generator_updates": model.learner.updates,
-            "target_epsilon": plan.target_epsilon,
-            "flags": _public_flags(config, spec),
-        },
-    )
-    for line in _summary(run, card):
-        say(line)
-    return card
+def _silent(line):
+    """Says nothing: of several workers the chief speaks for all."""
 
 
-def _public_flags(config, spec):
-    """The run's flags for the model card, which travels: without this machine's paths."""
-    public = dataclasses.replace(config, dataset=spec.name, data_dir=None, model_dir=None)
-    return public.to_flags().splitlines()
+def _prepare(run, config, say):
+    run.prepare()
+    if run.started:
+        changed = run.check_resume(config)
+        more = f" Changed: {', '.join(changed)}." if changed else ""
+        say(f"Resuming the run at {run.root}.{more}")
 
 
-def describe(plan):
+def _shared_plan(on, run, config, num_records):
+    """The chief's plan, on every worker."""
+    plan = None
+
+    def make():
+        nonlocal plan
+        plan = plan_of_run(run, config, num_records)
+
+    on.on_chief(make)
+    if on.num_workers == 1:
+        return plan
+    sent = on.broadcast(json.dumps(dataclasses.asdict(plan)).encode() if plan else b"")
+    return PrivacyPlan(**json.loads(sent))
+
+
+def _public_settings(config, dataset):
+    """What all workers must agree on, as lines: all flags but for their machine's paths."""
+    settings = dataclasses.replace(config, data_dir=None, model_dir=None)
+    return f"{settings.to_flags()}{dataset.size} records\n{dataset.spec}\n"
+
+
+def describe(plan, on):
     """Returns the plan as one line."""
+    spread = f" On {on.count} replicas." if on.count > 1 else ""
     if not plan.private:
-        return f"NOT PRIVATE: no noise is added, epsilon is infinity. {plan.steps} steps."
+        return f"NOT PRIVATE: no noise is added, epsilon is infinity. {plan.steps} steps.{spread}"
     return (
         f"Plan: {plan.steps} steps, noise multiplier {plan.noise_multiplier:.4g}, sampling "
         f"probability {plan.sampling_probability:.4g} of {plan.dataset_size} records: epsilon "
-        f"{plan.epsilon(plan.steps):.4g} at delta {plan.delta:g} ({plan.accountant.upper()})."
+        f"{plan.epsilon(plan.steps):.4g} at delta {plan.delta:g} ({plan.accountant.upper()}).{spread}"
     )
-
-
-def _summary(run, card):
-    privacy = card["privacy"]
-    if privacy["private"]:
-        yield (
-            f"Done. Spent epsilon {privacy['epsilon']:.4g} at delta {privacy['delta']:g} "
-            f"({privacy['accountant'].upper()}; RDP {privacy['epsilon_rdp']:.4g}, PLD "
-            f"{privacy['epsilon_pld']:.4g}) in {privacy['steps']} noisy steps."
-        )
-    else:
-        yield "Done. NOT PRIVATE: epsilon is infinity; do not ship this generator."
-    yield f"SavedModel  {run.export / 'saved_model' / '1'}"
-    yield f"ONNX        {run.export / 'generator.onnx'}"
-    yield f"Model card  {run.export / 'model_card.json'}"
-    yield f"Samples     {run.export / 'samples.png'}"
 
 
 def plan_of_run(run, config, num_records):
@@ -216,7 +189,6 @@ def _restore(model, manager, plan, open_ledger, say):
     """Loads the last checkpoint if there is one, and holds it against the ledger."""
     if manager.latest_checkpoint is not None:
         manager.checkpoint.restore(manager.latest_checkpoint).assert_consumed()
-        model.learner.restored()
     if open_ledger is None:
         return
     taken, covered = int(model.noisy_steps.numpy()), open_ledger.total_steps
@@ -234,39 +206,48 @@ def _restore(model, manager, plan, open_ledger, say):
         )
 
 
-def _fit(model, dataset, plan, run, manager, open_ledger, config):
+def _fit(model, dataset, plan, run, kept, config, on, stop):
     """Takes the steps that are left of the plan."""
-    taken = int(model.noisy_steps.numpy()) if open_ledger is None else open_ledger.total_steps
+    taken = (
+        int(model.noisy_steps.numpy()) if kept.open_ledger is None else kept.open_ledger.total_steps
+    )
+    taken = on.broadcast_number(taken)
+    model.noisy_steps.assign(taken)
     left = plan.steps - taken
     if left <= 0:
         return
     # A step of an eager learner is a good part of the run: none may be lost, nor be taken unseen.
     eager = model.learner.eager
-    checkpoints = callbacks.Checkpoints(manager, 0 if eager else config.checkpoint_secs)
     stride = 1 if eager else _STEPS_PER_EXECUTION
-    around = [
-        checkpoints,  # before the callbacks that may fail on a full disk
-        callbacks.Progress(plan),
-        callbacks.Scalars(plan, run.logs),
-        callbacks.SampleGrids(run.samples, run.logs, config.sample_secs, dataset.spec.num_classes),
-    ]
-    if open_ledger is not None:
-        around.insert(0, callbacks.LedgerWriter(open_ledger, plan, stride))
-    model.steps_per_execution = stride
+    around = [LedgerWriter(kept.open_ledger, plan, stride, on=on, stop=stop)]
+    checkpoints = None
+    if on.is_chief:
+        checkpoints = callbacks.Checkpoints(kept.manager, 0 if eager else config.checkpoint_secs)
+        classes = dataset.spec.num_classes
+        around += [
+            checkpoints,  # before the callbacks that may fail on a full disk
+            callbacks.Progress(plan),
+            callbacks.Scalars(plan, run.logs),
+            callbacks.SampleGrids(run.samples, run.logs, config.sample_secs, classes),
+        ]
+    draws = batches.PoissonBatches(
+        dataset,
+        plan.sampling_probability,
+        truncated=model.mechanism.bounds_any_batches,
+        shards=on.local_count,
+        num_workers=on.num_workers,
+    )
+    model.steps_per_execution, model.total_steps = stride, plan.steps
+    model.parts_per_step = draws.parts_per_step
     try:
         model.fit(
-            batches.poisson_batches(
-                dataset,
-                plan.sampling_probability,
-                left,
-                truncated=model.mechanism.bounds_any_batches,
-            ),
+            on.distribute(draws.dataset(left)),
             steps_per_epoch=left,
             verbose=0,
             shuffle=False,
             callbacks=around,
         )
     except KeyboardInterrupt:
-        if checkpoints.model is not None:  # None: interrupted before fit had begun
+        if checkpoints is not None and checkpoints.model is not None:  # None: before fit had begun
             checkpoints.save()
         raise

@@ -11,15 +11,19 @@ _UNLIMITED = tf.int64.max
 class DPSinkhorn(keras.Model):
     """Has a learner take steps, by `fit` on padded Poisson draws, as far as the ledger covers them.
 
-    Guarantee: every step first checks, in the graph, that it is covered: `noisy_steps` must be below
+    Guarantee: every step first checks that it is covered: `noisy_steps` must be below
     `authorized_steps`, which starts at 0 and is raised when the ledger has the steps on disk
-    (`authorize`). The private batch then goes to `learner.step` alone, whose own guarantee says what
-    leaves it; a private run returns its step counter and nothing else.
+    (`authorize`). The check is part of what `fit` runs, on the host, before the step reads its draw.
+    That then goes to `learner.step` alone, whose own guarantee says what leaves it; a private run
+    returns its step counter and nothing else.
 
-    Data: batches (images uint8 [P,H,W,C], labels int32 [P], weights float32 [P], 1 or 0).
+    Data: batches (images uint8 [P,H,W,C], labels int32 [P], weights float32 [P], 1 or 0), of every
+    replica; `parts_per_step` of them are a draw. `total_steps` is where `fit` stops, so that the last
+    execution may be shorter than `steps_per_execution`.
 
     Args:
-      learner: what a step does, with its mechanism: an ImageGradientLearner or a MomentLearner.
+      learner: what a step does, with its mechanism: an ImageGradientLearner or a MomentLearner. What
+        runs on replicas is its business: to Keras this model runs on the host alone.
     """
 
     def __init__(self, learner):
@@ -31,6 +35,7 @@ class DPSinkhorn(keras.Model):
         self.authorized_steps = tf.Variable(
             0 if self.mechanism.private else _UNLIMITED, dtype=tf.int64, trainable=False
         )
+        self.parts_per_step, self.total_steps = 1, _UNLIMITED
         self.compile(jit_compile=False, run_eagerly=learner.eager)
 
     def authorize(self, total_steps):
@@ -45,17 +50,48 @@ class DPSinkhorn(keras.Model):
         """Returns the averaged generator's images for (z, labels)."""
         return self.averaged_generator(inputs, training=training)
 
-    def train_step(self, data):
-        """One step on one padded Poisson draw; returns its number, and the loss if not private."""
+    def make_train_function(self, force=False):
+        """Makes what `fit` calls with its iterator, for up to `steps_per_execution` steps."""
+        if self.train_function is None or force:
+            if self.learner.eager:
+                self.train_function = self._next_step
+            else:
+                self.train_function = tf.function(self._next_steps, autograph=False)
+        return self.train_function
+
+    def _next_step(self, iterator):
+        return self.train_step(next(iterator) for _ in range(self.parts_per_step))
+
+    def _next_steps(self, iterator):
+        """As many steps as fit into an execution, in one graph."""
+        left = self.total_steps - self.noisy_steps
+        count = tf.minimum(tf.cast(self.steps_per_execution, tf.int64), left)
+
+        def take(step, loss):
+            public = self.train_step([next(iterator) for _ in range(self.parts_per_step)])
+            return step + 1, public.get("loss", loss)
+
+        start = [tf.constant(0, tf.int64), tf.constant(0.0)]
+        _, loss = tf.while_loop(lambda step, _: step < count, take, start)
+        return self._public(loss)
+
+    def train_step(self, draw):
+        """One step on the parts of one Poisson draw; returns its number, and the loss if not private.
+
+        Args:
+          draw: an iterable of padded batches, `parts_per_step` of them.
+        """
         if self.jit_compile:
             raise checks.UsageError("jit_compile must be off: XLA would drop the ledger's check.")
         number = self.noisy_steps.value()
-        loss = self.learner.step(self._covered(data), number)
-        public = {"noisy_steps": self.noisy_steps.value()}
-        return public if self.mechanism.private else {**public, "loss": loss}
+        return self._public(self.learner.step(self._covered(draw), number))
 
-    def _covered(self, data):
-        """`data` of a step that the ledger covers, now counted; fails before touching it if not."""
+    def _public(self, loss):
+        number = {"noisy_steps": self.noisy_steps.value()}
+        return number if self.mechanism.private else {**number, "loss": loss}
+
+    def _covered(self, draw):
+        """The parts of a step that the ledger covers, now counted; fails first if it does not."""
         covered = tf.debugging.assert_less(
             self.noisy_steps,
             self.authorized_steps,
@@ -64,4 +100,8 @@ class DPSinkhorn(keras.Model):
         # An assertion alone would run beside the step; what depends on it waits for it.
         with tf.control_dependencies([covered] if covered is not None else []):
             self.noisy_steps.assign_add(1)
-            return tf.nest.map_structure(tf.identity, data)
+        return (self._after(covered, part) for part in draw)
+
+    def _after(self, covered, part):
+        with tf.control_dependencies([covered] if covered is not None else []):
+            return tf.nest.map_structure(tf.identity, part, expand_composites=True)

@@ -4,7 +4,7 @@ import time
 
 import numpy as np
 
-from tfdps import checks, grids, nonprivate, run_dir, train
+from tfdps import checks, grids, models, nonprivate, run_dir, train
 from tfdps.audit import canaries, mechanism, membership, memorisation, neighbours
 from tfdps.evaluation import feature_cnn, subject
 
@@ -84,7 +84,7 @@ def _run_of(config):
             "infinity. --audit_parts=membership,memorisation looks at its samples."
         )
     plan = train.plan_of_run(run, recorded, num_records)
-    return lambda plan: train.build_model(recorded, spec, plan), plan
+    return lambda plan: models.build_model(recorded, spec, plan), plan
 
 
 class _BlackBox:

@@ -114,12 +114,9 @@ def _plant(dataset, rng):
 
 def _draws(plan, planted, mechanism):
     """The padded draws of the run's steps, as training makes them, with a bar for the user."""
-    draws = batches.poisson_batches(
-        planted.dataset,
-        plan.sampling_probability,
-        plan.steps,
-        truncated=mechanism.bounds_any_batches,
-    )
+    draws = batches.PoissonBatches(
+        planted.dataset, plan.sampling_probability, truncated=mechanism.bounds_any_batches
+    ).dataset(plan.steps)
     seconds = 0.5 if sys.stderr.isatty() else 30.0
     return tqdm.tqdm(
         draws, total=plan.steps, desc="canaries", unit="step", leave=False, mininterval=seconds
@@ -159,7 +156,7 @@ def _added(learner, plan, planted):
         values[: planted.num_records] for values in (planted.dataset.images, planted.dataset.labels)
     )
     for number, batch in enumerate(_draws(plan, planted, learner.mechanism)):
-        learner.step(batch, number)
+        learner.step([batch], number)
         (question, noise_multiplier), released = seen.pop()
         rest = released.numpy() - contributions.total(images, labels, question)
         rest -= contributions.total(planted.canaries, planted.labels, question) / 2
@@ -178,8 +175,8 @@ def _recorded(learner):
     """The list that gets (state, released array) of every later step of the learner."""
     release, seen = learner.release, []
 
-    def record(state, batch):
-        released = release(state, batch)
+    def record(state, draw):
+        released = release(state, draw)
         seen.append((state, released))
         return released
 

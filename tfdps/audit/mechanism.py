@@ -52,7 +52,10 @@ def audit_mechanism(build, plan, *, trials, seed=0):
       seed: of the random directions; not of the noise.
     """
     model = build()
-    release = model.learner.release
+
+    def release(state, batch):
+        return model.learner.release(state, [batch])
+
     sampler = PoissonSampler(
         plan.dataset_size,
         plan.sampling_probability,

@@ -31,7 +31,7 @@ def check_shapes(release, pair):
     """Returns a check that the release's shape and type do not follow the draw.
 
     Args:
-      release: (state, batch) -> the released array: the learner's.
+      release: (state, batch) -> the released array: the learner's, of a draw of one part.
       pair: the Neighbours.
     """
     images, labels, weights = pair.having
@@ -105,7 +105,7 @@ def check_freshness(build, pair):
     for _ in range(2):
         tf.random.set_seed(0)
         learner = build().learner
-        releases += [learner.release(pair.state, pair.having).numpy() for _ in range(2)]
+        releases += [learner.release(pair.state, [pair.having]).numpy() for _ in range(2)]
     tf.random.set_seed(None)
     same = sum(
         np.array_equal(first, second) for i, first in enumerate(releases) for second in releases[:i]

@@ -20,11 +20,17 @@ class JointMechanism:
         neighbours or not, move the un-noised release by at most 2C in L2. The noise has standard
         deviation sigma times that, so one step is a Gaussian mechanism of noise multiplier sigma,
         subsampled by the step's Poisson draw.
+      Replicas: each has the generated images and the records of its own shard, its own clip and its
+        own noise. A record is in one shard, so two neighbouring data sets differ in one replica's
+        batch; the others' releases are the same functions of the same records and of noise of their
+        own. All releases together, one long vector, move by at most 2C: the mechanism of one device.
       May be released: the return value of `release`, and everything computed from it and from
         public values alone (the generator's weights, its images).
-      What breaks it: a shape that follows the number of records drawn; skipping empty draws; using
-        the gradient, its norm or the loss anywhere else; noise that somebody can reproduce (its
-        generator is keyed by the operating system, and its state is never saved).
+      What breaks it: a record in two replicas' shards; two replicas with one noise stream (a run
+        compares them before its first step); a shape that follows the number of records drawn;
+        skipping empty draws; using the gradient, its norm or the loss anywhere else; noise that
+        somebody can reproduce (its generator is keyed by the operating system, and its state is
+        never saved).
 
     Args:
       clip_norm: C > 0, in units of cost per pixel unit.
@@ -66,6 +72,10 @@ class JointMechanism:
 
         """
         return tf_privacy.clip_and_noise(self.optimizer, finite_or_zero(gradient))
+
+    def noise_sample(self, size):
+        """Returns the next numbers of this replica's noise, float64 [size], which no release has."""
+        return tf_privacy.noise_sample(self.optimizer, size)
 
     def limit_public(self, gradient):
         """Returns a gradient that holds no private data (the fresh images'), clipped to C."""

@@ -14,9 +14,10 @@ import functools
 import numpy as np
 import tensorflow as tf
 
-from tfdps import checks
-from tfdps.mechanisms import moments, tf_privacy
+from tfdps import checks, replicas
+from tfdps.mechanisms import moments, pieces
 from tfdps.mechanisms.moments import Atoms, Moments, Scales
+from tfdps.mechanisms.noisy_sum import NoisySum
 
 __all__ = ["Atoms", "Moments", "PerRecordMechanism", "Scales"]
 
@@ -43,23 +44,26 @@ class PerRecordMechanism:
         a by-product of the cost matrix. Pooled, the second moments of all classes share one block;
         with one atom a class a record still has one term in it, and the norm is the same.
       Sensitivity: h depends on one record and on public state alone, so one record more or less
-        moves the sum by that record's clipped h and by nothing else: at most C in L2 (not 2C). One
-        release is a Gaussian mechanism of noise multiplier sigma, subsampled if the batch is a
-        Poisson draw. Rounds compose adaptively: the atoms, scales and sigma of a round may be any
-        functions of earlier releases, for the bound holds whatever public values they take.
+        moves the sum by that record's clipped h and by nothing else: at most C in L2 (not 2C),
+        however many parts and replicas the sum is over (`NoisySum`). One release is a Gaussian
+        mechanism of noise multiplier sigma, subsampled if the batch is a Poisson draw. Rounds
+        compose adaptively: the atoms, scales and sigma of a round may be any functions of earlier
+        releases, for the bound holds whatever public values they take.
       Counts as no record: a weight of 0, a label outside [0, L), a contribution that is not finite.
         Any weight above 0 counts once.
       May be released: the return value of `release`, and everything computed from it and from
         public values alone.
       What breaks it: atoms, offsets, scales, sigma or class sizes computed from records without
-        noise; a batch whose shape follows the draw; draws that are truncated (padded to all N
-        records they never are); `_contributions` used beyond tests and audits; noise that somebody
-        can reproduce (its generator is keyed by the operating system, its state is never saved).
+        noise; parts whose shape or number follows the draw; a record in two of them; draws that are
+        truncated (padded to all N records they never are); `_contributions` used elsewhere, but for
+        tests and audits; noise that somebody can reproduce (its generator is keyed by the operating
+        system, its state is never saved).
       Rounding: sums are float64 and the clip aims at 0.999 C, which is far more than their error;
         what is then rounded to float32 already carries the noise.
 
     Args:
       chunk_size: most records worked on at a time. It bounds memory; results do not depend on it.
+      on: the Replicas that the records lie on; default: one device.
 
     Raises:
       UsageError: on a setting out of range.
@@ -70,16 +74,16 @@ class PerRecordMechanism:
     bounds_any_batches = False  # neighbours alone: draws must not be truncated
     sensitivity_over_clip_norm = 1.0
 
-    def __init__(self, *, chunk_size=2048):
+    def __init__(self, *, chunk_size=2048, on=None):
         self.chunk_size = checks.at_least("chunk_size", chunk_size, 1)
-        self._noise = tf_privacy.GaussianSum()
+        self._noisy_sum = NoisySum(on or replicas.Replicas())
 
-    def release(self, batch, atoms, scales, *, noise_multiplier, pooled=False):
+    def release(self, draw, atoms, scales, *, noise_multiplier, pooled=False):
         """Returns the sanitised sum of contributions, float32 [D]. See the class's guarantee.
 
         Args:
-          batch: (images uint8 [P, H, W, C], labels int32 [P], weights float32 [P] of 0 or 1), the
-            private records; pixel value = images / 127.5 - 1.
+          draw: its parts, an iterable of batches (images uint8 [P, H, W, C], labels int32 [P],
+            weights float32 [P] of 0 or 1), the private records; pixel value = images / 127.5 - 1.
           atoms: Atoms, from public values only.
           scales: Scales, likewise.
           noise_multiplier: sigma > 0, noise standard deviation over C.
@@ -89,11 +93,17 @@ class PerRecordMechanism:
           UsageError: on an argument out of range or shapes that do not fit.
         """
         checks.positive("noise_multiplier", noise_multiplier)
-        total = self._contributions(batch, atoms, scales, pooled=pooled)
-        noisy = self._noise.add_noise(
-            total, clip_norm=scales.clip_norm, stddev=noise_multiplier * scales.clip_norm
+        noisy = self._noisy_sum.of(
+            draw,
+            lambda batch: self._contributions(batch, atoms, scales, pooled=pooled),
+            clip_norm=scales.clip_norm,
+            stddev=noise_multiplier * scales.clip_norm,
         )
         return tf.cast(noisy, tf.float32)
+
+    def noise_sample(self, size):
+        """Returns the next numbers of this replica's noise, float64 [size], which no release has."""
+        return self._noisy_sum.sample(size)
 
     def moments(self, vector, atoms, scales, *, noise_multiplier, pooled=False):
         """Returns the Moments in a value of `release`: public post-processing.
@@ -177,7 +187,7 @@ def _clipped_sums(records, atoms, regularization, scales, *, names, pooled, rows
     images, labels, weights = records
     positions, offsets, basis, places = atoms
     num_classes, num_atoms, dimension = positions.shape
-    num_pieces, piece = _pieces(labels, weights, num_classes, rows)
+    num_pieces, piece = pieces.of_one_class(labels, weights, num_classes, rows)
 
     def add_piece(trip, totals):
         label, indices, counted = piece(trip)
@@ -205,36 +215,6 @@ def _clipped_sums(records, atoms, regularization, scales, *, names, pooled, rows
     }
     zeros = {name: tf.zeros(shapes[name], tf.float64) for name in names}
     return tf.while_loop(lambda trip, _: trip < num_pieces, add_piece, [0, zeros])[1]
-
-
-def _pieces(labels, weights, num_classes, rows):
-    """Records sorted by class and cut into pieces of one class each.
-
-    Returns the number of pieces, which follows shapes alone, and a function from a piece's number
-    to its (class, indices [rows], which of them count [rows]). Records that must not count sort
-    behind the last class, where no piece reaches; pieces beyond the last one are empty.
-    """
-    labels = tf.cast(labels, tf.int64)
-    counts = (weights > 0) & (labels >= 0) & (labels < num_classes)
-    sort_key = tf.cast(tf.where(counts, labels, num_classes), tf.int32)
-    order = tf.argsort(sort_key, stable=True)
-    is_member = sort_key[:, None] == tf.range(num_classes)
-    sizes = tf.reduce_sum(tf.cast(is_member, tf.int32), axis=0)
-    pieces = (sizes + rows - 1) // rows
-    last_pieces, first_pieces = tf.cumsum(pieces), tf.cumsum(pieces, exclusive=True)
-    first_records = tf.cumsum(sizes, exclusive=True)
-
-    def piece(trip):
-        label = tf.reduce_sum(tf.cast(last_pieces <= trip, tf.int32))
-        label = tf.minimum(label, num_classes - 1)
-        # tf.gather, never x[label]: XLA would want a slice's place, so all labels, as constants, and
-        # compile anew for every batch.
-        within = (trip - tf.gather(first_pieces, label)) * rows + tf.range(rows)
-        places = tf.minimum(tf.gather(first_records, label) + within, len(order) - 1)
-        return label, tf.gather(order, places), within < tf.gather(sizes, label)
-
-    # Every class fills pieces to the brim but for one.
-    return labels.shape[0] // rows + num_classes, piece
 
 
 def _piece_sums(y, atoms, regularization, scales, counted):

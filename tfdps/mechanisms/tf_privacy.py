@@ -25,7 +25,8 @@ class _FreshGaussianSumQuery(gaussian_query.GaussianSumQuery):
     Its own noise comes from TensorFlow's global generator, which `tf.random.set_seed` makes
     repeatable, which XLA replaces by one that starts alike in every process, and whose unseeded
     state is 32 bits. Here it comes from a Philox generator of its own, whose whole state, key and
-    counter, is 192 bits from the operating system.
+    counter, is 192 bits from the operating system. Made in the scope of a tf.distribute strategy it
+    is a stream for each replica: its key there is a hash of the state's and the replica's number.
     """
 
     def __init__(self, l2_norm_clip, stddev):
@@ -35,11 +36,15 @@ class _FreshGaussianSumQuery(gaussian_query.GaussianSumQuery):
 
     def get_noised_result(self, sample_state, global_state):
         def add_noise(total):
-            noise = self._generator.normal(tf.shape(total), dtype=total.dtype)
+            noise = self.standard_normal(tf.shape(total), total.dtype)
             return total + tf.cast(global_state.stddev, total.dtype) * noise
 
         event = dp_accounting.GaussianDpEvent(global_state.stddev / global_state.l2_norm_clip)
         return tf.nest.map_structure(add_noise, sample_state), global_state, event
+
+    def standard_normal(self, shape, dtype):
+        """Returns the stream's next numbers."""
+        return self._generator.normal(shape, dtype=dtype)
 
 
 class GaussianSum:
@@ -60,6 +65,10 @@ class GaussianSum:
         state = self._query.make_global_state(clip_norm, stddev)
         return self._query.get_noised_result(total, state)[0]
 
+    def sample(self, size):
+        """Returns the next numbers of the noise, float64 [size], which `add_noise` then passes over."""
+        return self._query.standard_normal([size], tf.float64)
+
 
 def gaussian_adam(*, clip_norm, noise_stddev, **adam_settings):
     """Returns tensorflow-privacy's DP optimizer on a Keras Adam, with a Gaussian sum query.
@@ -77,6 +86,11 @@ def gaussian_adam(*, clip_norm, noise_stddev, **adam_settings):
     optimizer._name = optimizer.name  # Keras 3 has no `_name`; tensorflow-privacy reads it
     optimizer.gradient_accumulation_steps = None  # Keras 3 reads None as "off" where Keras 2 had 1
     return optimizer
+
+
+def noise_sample(optimizer, size):
+    """Returns the next numbers of an optimizer's noise, as `GaussianSum.sample` does."""
+    return optimizer._dp_sum_query.standard_normal([size], tf.float64)
 
 
 def clip_and_noise(optimizer, gradient):

@@ -1,0 +1,34 @@
+"""SIGTERM: a run that is asked to go finishes the step it has paid for, saves and leaves."""
+
+import contextlib
+import signal
+
+GRACE_SECONDS = 15  # for the step: what takes longer is interrupted, so that all is over in 30
+
+
+class StopRequest:
+    """Whether the process was asked to stop; a KeyboardInterrupt if that is not heeded in time."""
+
+    def __init__(self):
+        self.requested = False
+
+    @contextlib.contextmanager
+    def on_sigterm(self):
+        """Takes SIGTERM as a request to stop for as long as the block runs."""
+        before = signal.signal(signal.SIGTERM, self._asked)
+        alarm = signal.signal(signal.SIGALRM, signal.default_int_handler)
+        try:
+            yield self
+        finally:
+            signal.alarm(0)
+            signal.signal(signal.SIGALRM, alarm)
+            signal.signal(signal.SIGTERM, before)
+
+    def heed(self):
+        """To be called by who stops now: nothing interrupts the rest."""
+        signal.alarm(0)
+
+    def _asked(self, number, frame):
+        if not self.requested:
+            self.requested = True
+            signal.alarm(GRACE_SECONDS)

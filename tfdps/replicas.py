@@ -1,0 +1,204 @@
+"""Replicas: the devices that a run computes on, and what its workers tell one another.
+
+A worker is a process; a replica is one of its devices. All of it is tf.distribute's: this is the part
+of it that a run uses. What is sent between workers here is public; private sums go through
+`mechanisms/noisy_sum.py` alone.
+"""
+
+import contextlib
+
+import numpy as np
+import tensorflow as tf
+
+from tfdps import checks, cluster
+
+
+class WorkerLostError(Exception):
+    """Another worker of the run is gone: this one cannot go on without it."""
+
+
+class Replicas:
+    """The replicas of a run: `count` in all, `local_count` of them in this worker.
+
+    Args:
+      strategy: a tf.distribute.Strategy; None: the one device that TensorFlow takes by itself.
+      worker, num_workers: this process and how many there are; worker 0 is the chief, which holds
+        model_dir, the ledger and the noise of sums.
+    """
+
+    def __init__(self, strategy=None, *, worker=0, num_workers=1):
+        self._default = strategy is None
+        self.strategy = tf.distribute.get_strategy() if self._default else strategy
+        self.worker, self.num_workers = worker, num_workers
+        self.count = self.strategy.num_replicas_in_sync
+        self.local_count = self.count // num_workers
+        self._summed = tf.function(self._sum, autograph=False, reduce_retracing=True)
+
+    @property
+    def is_chief(self):
+        """Whether this process is worker 0."""
+        return self.worker == 0
+
+    def scope(self):
+        """Returns the context in which variables of all replicas are made."""
+        return contextlib.nullcontext() if self._default else self.strategy.scope()
+
+    def run(self, function, args=()):
+        """Runs a function once on every replica; returns its results as per-replica values."""
+        return function(*args) if self._default else self.strategy.run(function, args=args)
+
+    def first(self, values):
+        """Returns what this worker's first replica has of per-replica values."""
+        return self.strategy.experimental_local_results(values)[0]
+
+    def distribute(self, dataset_of_worker):
+        """Returns the dataset whose elements are per-replica values of a dataset's successive ones.
+
+        Args:
+          dataset_of_worker: a tf.data.Dataset, of local_count elements for each of the result.
+        """
+        if self._default:
+            return dataset_of_worker
+        return self.strategy.distribute_datasets_from_function(lambda context: dataset_of_worker)
+
+    def broadcast(self, public):
+        """Returns the chief's bytes on every worker; what the others give is not read."""
+        if self.num_workers == 1:
+            return public
+        public = public if self.is_chief else b""
+        [length] = self._sum_of_chief(np.array([len(public)], np.int32))
+        padded = np.zeros(-(-int(length) // 4) * 4, np.uint8)
+        padded[: len(public)] = np.frombuffer(public, np.uint8)
+        return self._sum_of_chief(padded.view(np.int32)).tobytes()[:length]
+
+    def broadcast_number(self, number):
+        """Returns the chief's integer on every worker."""
+        return int(self.broadcast(str(number).encode()))
+
+    def broadcast_variables(self, variables):
+        """Gives tf.Variables of public values what the chief's have, on every worker."""
+        for variable in variables if self.num_workers > 1 else ():
+            value = variable.numpy()
+            sent = self.broadcast(value.tobytes())
+            variable.assign(np.frombuffer(sent, value.dtype).reshape(value.shape))
+
+    def any(self, flag):
+        """Returns whether the flag of any worker is true, the same on all."""
+        if self.num_workers == 1:
+            return bool(flag)
+        return bool(self._sum_of_all(np.array([bool(flag)], np.int32))[0])
+
+    def same_on_all(self, text):
+        """Raises UsageError, on every worker, unless each has the chief's text, lines of flags."""
+        chief = self.broadcast(text.encode()).decode()
+        differs = set(chief.splitlines()) ^ set(text.splitlines())
+        if self.any(differs):
+            lines = ", ".join(sorted(differs)) or "see the other workers' messages"
+            raise checks.UsageError(
+                f"the workers of a run must have the same flags and data; they differ: {lines}."
+            )
+
+    def on_chief(self, function):
+        """Runs a function on the chief alone while the others wait; its UsageError is raised on all."""
+        error = None
+        if self.is_chief:
+            try:
+                function()
+            except checks.UsageError as failure:
+                error = failure
+        message = self.broadcast(str(error or "").encode()).decode()
+        if error is not None:
+            raise error
+        if message:
+            raise checks.UsageError(f"worker 0 says: {message}")
+
+    @contextlib.contextmanager
+    def noticing_losses(self):
+        """Raises WorkerLostError for the errors that TensorFlow has where a worker is gone."""
+        try:
+            yield
+        except _LOST as error:
+            if self.num_workers == 1:
+                raise
+            raise WorkerLostError(str(error).splitlines()[0][:200]) from error
+
+    def _sum_of_chief(self, values):
+        return self._sum_of_all(values if self.is_chief else np.zeros_like(values))
+
+    def _sum_of_all(self, values):
+        return self.first(self._summed(tf.constant(values))).numpy()
+
+    def _sum(self, values):
+        def on_replica(values):
+            context = tf.distribute.get_replica_context()
+            first_of_worker = context.replica_id_in_sync_group % self.local_count == 0
+            own = tf.where(first_of_worker, values, tf.zeros_like(values))
+            return context.all_reduce("SUM", own)
+
+        return self.strategy.run(on_replica, args=(values,))
+
+
+# What TensorFlow raises where another process does not answer, or answers as one that is new.
+_LOST = (
+    tf.errors.UnavailableError,
+    tf.errors.AbortedError,
+    tf.errors.CancelledError,
+    tf.errors.DeadlineExceededError,
+    tf.errors.InternalError,
+)
+
+
+def of(config, say=print):
+    """Returns the Replicas that a RunConfig asks for; before anything else uses TensorFlow.
+
+    Raises:
+      UsageError: when there is no such device, cluster or TPU.
+    """
+    if config.strategy == "one":
+        return Replicas()
+    if config.strategy == "mirrored":
+        gpus = tf.config.list_logical_devices("GPU")
+        devices = gpus or tf.config.list_logical_devices("CPU")
+        replicas = Replicas(tf.distribute.MirroredStrategy([device.name for device in devices]))
+    elif config.strategy == "multiworker":
+        replicas = _multi_worker(say)
+    else:
+        replicas = Replicas(_tpu(config.tpu))
+    _check_share(config, replicas.count)
+    return replicas
+
+
+def _multi_worker(say):
+    task = cluster.read()
+    others = ", ".join(a for i, a in enumerate(task.addresses) if i != task.index) or "none"
+    say(f"Worker {task.index} of {task.num_workers}; waiting for the others: {others}.")
+    try:
+        strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    except _LOST as error:
+        raise WorkerLostError(str(error).splitlines()[0][:200]) from error
+    except (RuntimeError, ValueError, tf.errors.OpError) as error:
+        raise checks.UsageError(
+            f"cannot start worker {task.index} at {task.addresses[task.index]}: "
+            f"{str(error).splitlines()[0][:200]}"
+        ) from error
+    return Replicas(strategy, worker=task.index, num_workers=task.num_workers)
+
+
+def _tpu(name):
+    try:
+        resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu=name or "local")
+        tf.config.experimental_connect_to_cluster(resolver)
+        tf.tpu.experimental.initialize_tpu_system(resolver)
+        return tf.distribute.TPUStrategy(resolver)
+    except (ValueError, RuntimeError, OSError, tf.errors.OpError) as error:
+        raise checks.UsageError(
+            f"no TPU at --tpu={name or 'local'}: {(str(error).splitlines() or [''])[0][:200]}"
+        ) from error
+
+
+def _check_share(config, count):
+    if config.mechanism != "per_record" and config.batch_size % count:
+        raise checks.UsageError(
+            f"batch_size must be a multiple of the {count} replicas, each of which takes its share; "
+            f"received {config.batch_size}."
+        )
