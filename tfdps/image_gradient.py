@@ -189,7 +189,7 @@ class ImageGradientLearner:
         statistics = [w for w in self.generator.non_trainable_weights if w.aggregation == "none"]
         if statistics:
             context = tf.distribute.get_replica_context()
-            means = context.all_reduce("MEAN", [weight.value for weight in statistics])
+            means = context.all_reduce("MEAN", [tf.identity(weight.value) for weight in statistics])
             for weight, mean in zip(statistics, means, strict=True):
                 weight.assign(mean)
 

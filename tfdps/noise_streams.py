@@ -31,7 +31,7 @@ def check(on, mechanism):
         context = tf.distribute.get_replica_context()
         return context.all_gather(mechanism.noise_sample(_SIZE)[None], axis=0)
 
-    samples = on.first(tf.function(lambda: on.run(gathered), autograph=False)()).numpy()
+    samples = on.first(on.compiled(gathered)()).numpy()
     for replica in range(on.count):
         for other in range(replica):
             if np.intersect1d(samples[replica], samples[other]).size:

@@ -32,7 +32,9 @@ class Replicas:
         self.worker, self.num_workers = worker, num_workers
         self.count = self.strategy.num_replicas_in_sync
         self.local_count = self.count // num_workers
-        self._summed = tf.function(self._sum, autograph=False, reduce_retracing=True)
+        self._summed = tf.function(
+            self._sum, autograph=False, input_signature=[tf.TensorSpec([None], tf.int32)]
+        )
 
     @property
     def is_chief(self):
@@ -47,6 +49,19 @@ class Replicas:
         """Runs a function once on every replica; returns its results as per-replica values."""
         return function(*args) if self._default else self.strategy.run(function, args=args)
 
+    def compiled(self, function, *args):
+        """Returns what runs a function on every replica for arguments like these; one is not compiled.
+
+        tf.distribute wants a graph. It is a concrete one, since these are called once or twice each.
+        """
+
+        def on_replicas(*args):
+            return self.run(function, args)
+
+        if self.count == 1:
+            return on_replicas
+        return tf.function(on_replicas, autograph=False).get_concrete_function(*args)
+
     def first(self, values):
         """Returns what this worker's first replica has of per-replica values."""
         return self.strategy.experimental_local_results(values)[0]
@@ -59,7 +74,9 @@ class Replicas:
         """
         if self._default:
             return dataset_of_worker
-        return self.strategy.distribute_datasets_from_function(lambda context: dataset_of_worker)
+        # Of a data set that could end tf.distribute makes batches whose shape is not fixed.
+        endless = dataset_of_worker.repeat()
+        return self.strategy.distribute_datasets_from_function(lambda context: endless)
 
     def broadcast(self, public):
         """Returns the chief's bytes on every worker; what the others give is not read."""
@@ -67,7 +84,9 @@ class Replicas:
             return public
         public = public if self.is_chief else b""
         [length] = self._sum_of_chief(np.array([len(public)], np.int32))
-        padded = np.zeros(-(-int(length) // 4) * 4, np.uint8)
+        padded = np.zeros(
+            4 * (int(length) // 4 + 1), np.uint8
+        )  # never empty: TensorFlow would crash
         padded[: len(public)] = np.frombuffer(public, np.uint8)
         return self._sum_of_chief(padded.view(np.int32)).tobytes()[:length]
 

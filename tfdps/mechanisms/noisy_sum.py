@@ -29,7 +29,6 @@ class NoisySum:
         self._replicas = replicas
         with replicas.scope():
             self._gaussian = tf_privacy.GaussianSum()
-        self._reduced = tf.function(self._reduce, autograph=False, reduce_retracing=True)
 
     def of(self, draw, contributions, *, clip_norm, stddev):
         """Returns the noisy total, float64, of the shape of a part's contributions.
@@ -40,22 +39,28 @@ class NoisySum:
           clip_norm: L2 norm that bounds what one record contributes, > 0.
           stddev: standard deviation of the noise on every element, > 0.
         """
-        run, total = self._replicas.run, None
+        draw = iter(draw)
+        part = next(draw)
+        total = self._replicas.compiled(contributions, part)(part)
+
+        def add(total, part):
+            return total + contributions(part)
+
+        added = None
         for part in draw:
-            sums = run(contributions, (part,))
-            total = sums if total is None else run(tf.add, (total, sums))
-        settings = (tf.constant(value, tf.float64) for value in (clip_norm, stddev))
-        reduce = self._reduce if self._replicas.count == 1 else self._reduced
-        return self._replicas.first(reduce(total, *settings))
+            added = added or self._replicas.compiled(add, total, part)
+            total = added(total, part)
+
+        def reduce(total):
+            return self._reduce(total, clip_norm=clip_norm, stddev=stddev)
+
+        return self._replicas.first(self._replicas.compiled(reduce, total)(total))
 
     def sample(self, size):
         """Returns the next numbers of this replica's noise, float64 [size], which no release has."""
         return self._gaussian.sample(size)
 
-    def _reduce(self, total, clip_norm, stddev):
-        return self._replicas.run(self._reduce_on_replica, (total, clip_norm, stddev))
-
-    def _reduce_on_replica(self, total, clip_norm, stddev):
+    def _reduce(self, total, *, clip_norm, stddev):
         noisy = self._gaussian.add_noise(total, clip_norm=clip_norm, stddev=stddev)
         context = tf.distribute.get_replica_context()
         first = tf.equal(context.replica_id_in_sync_group, 0)

@@ -126,13 +126,16 @@ class PerRecordMechanism:
             atoms.num_regions,
             atoms.second_dimension if "second" in layout else 1,
         )
-        rows = max(1, min(self.chunk_size, len(records[0]), _LARGEST_PRODUCT // width))
-        sums = _compiled_sums(tuple(layout), pooled, rows)(
-            records,
-            (atoms.positions, atoms.offsets, atoms.basis, _places(atoms.regions)),
+        rows = max(1, min(self.chunk_size, records[0].shape[0], _LARGEST_PRODUCT // width))
+        basis = None if atoms.basis is None else tf.constant(atoms.basis)
+        public = (
+            (*map(tf.constant, (atoms.positions, atoms.offsets)), basis, _places(atoms.regions)),
             tf.constant(atoms.regularization, tf.float64),
             {name: tf.constant(s, tf.float64) for name, s in dataclasses.asdict(scales).items()},
         )
+        # A concrete one: TensorFlow would take rounds of other shapes for needless tracing.
+        sums = _compiled_sums(tuple(layout), pooled, rows).get_concrete_function(records, *public)
+        sums = sums(records, *public)
         if "second" in layout:
             places, factors = moments.triangle_of(atoms.second_dimension)
             matrices = tf.reshape(sums["second"], [-1, atoms.second_dimension**2])
@@ -149,10 +152,10 @@ def _checked(batch, atoms):
             f"images must be uint8 [P, H, W, C] with H W C = {dimension}, the atoms' dimension; "
             f"received {images.dtype.name} {tuple(images.shape)}."
         )
-    if not len(images) or not (labels.shape == weights.shape == images.shape[:1]):
+    if not images.shape[0] or not (labels.shape == weights.shape == images.shape[:1]):
         raise checks.UsageError(
             "labels and weights must have one element an image, and a batch at least one row, with "
-            f"weight 0 if it is empty; received {len(images)} images, labels {tuple(labels.shape)} "
+            f"weight 0 if it is empty; received {images.shape[0]} images, labels {tuple(labels.shape)} "
             f"and weights {tuple(weights.shape)}."
         )
     return tf.reshape(images, [-1, dimension]), labels, weights
@@ -164,7 +167,7 @@ def _places(regions):
     places = np.full([len(sizes), sizes.max()], len(regions), np.int32)
     for region, size in enumerate(sizes):
         places[region, :size] = np.flatnonzero(regions == region)
-    return places
+    return tf.constant(places)
 
 
 @functools.lru_cache
@@ -241,7 +244,7 @@ def _piece_sums(y, atoms, regularization, scales, counted):
     displacement = tf.matmul(plan, y, transpose_a=True) - mass[:, None] * x
     # sum pi (a - z)(a - z)^T = sum pi a a^T - g z^T - z g^T - sum pi z z^T, with g = sum pi (a - z).
     # One product for all atoms: [K p, B] [B, p].
-    weighted = tf.reshape(plan[:, :, None] * a[:, None, :], [len(y), -1])
+    weighted = tf.reshape(plan[:, :, None] * a[:, None, :], [y.shape[0], -1])
     raw = tf.reshape(tf.matmul(weighted, a, transpose_a=True), [*z.shape, z.shape[1]])
     g = displacement if basis is None else _project(displacement, basis)
     cross = g[:, :, None] * z[:, None, :]

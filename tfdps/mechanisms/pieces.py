@@ -26,7 +26,7 @@ def of_one_class(labels, weights, num_classes, rows):
         # tf.gather, never x[label]: XLA would want a slice's place, so all labels, as constants, and
         # compile anew for every batch.
         within = (trip - tf.gather(first_pieces, label)) * rows + tf.range(rows)
-        places = tf.minimum(tf.gather(first_records, label) + within, len(order) - 1)
+        places = tf.minimum(tf.gather(first_records, label) + within, labels.shape[0] - 1)
         return label, tf.gather(order, places), within < tf.gather(sizes, label)
 
     # Every class fills pieces to the brim but for one.
