@@ -34,14 +34,21 @@ def main():
     figure, axes = plt.subplots(1, len(GROWN), figsize=(12, 4), sharey=True)
     for cost, colour in zip(COSTS, ("tab:blue", "tab:orange"), strict=True):
         cases = [(name, BASE | {name: value}) for name, values in GROWN.items() for value in values]
-        times = [milliseconds(cost, **case) for _, case in cases]
+        measured = [milliseconds(cost, **case) for _, case in cases]
+        times = [took for took, _ in measured]
+        # Where rounding ends earlier what was taken counts, not what was allowed.
+        taken = [updates for _, updates in measured]
+        cases = [
+            (name, case | {"updates": n}) for (name, case), n in zip(cases, taken, strict=True)
+        ]
         expected = model_of([case for _, case in cases], times)
         print(f"{cost:6} {'grown':8} {'n':>5} {'d':>5} {'updates':>7} {'ms':>9} {'expected':>9}")
         for (name, case), took, guess in zip(cases, times, expected, strict=True):
             numbers = f"{case['n']:5} {case['d']:5} {case['updates']:7}"
             print(f"{'':6} {name:8} {numbers} {took:9.2f} {guess:9.2f}", flush=True)
-        for axis, (name, values) in zip(axes, GROWN.items(), strict=True):
+        for axis, name in zip(axes, GROWN, strict=True):
             of = [index for index, (grown, _) in enumerate(cases) if grown == name]
+            values = [cases[i][1][name] for i in of]
             axis.loglog(values, [times[i] for i in of], "o", color=colour, label=cost)
             axis.loglog(values, [expected[i] for i in of], "-", color=colour, alpha=0.5)
             others = ", ".join(f"{key} = {value}" for key, value in BASE.items() if key != name)
@@ -61,10 +68,10 @@ def parse():
 
 
 def milliseconds(cost, n, d, updates):
-    """Median wall time of value and gradient, after as many updates as asked for."""
+    """(median wall time of value and gradient, updates): as many as asked for, but for rounding."""
     random = np.random.default_rng(0)
     x, y = (tf.constant(random.normal(size=[n, d]), tf.float32) for _ in range(2))
-    # At this lambda rounding keeps the error above 0: every update that is allowed is taken.
+    # At this lambda rounding keeps the error above 0 but for the odd case.
     regularization = 0.2 * float(tf.math.reduce_std(costs.cost_matrix(x, y, cost=cost)))
     settings = {
         "cost": cost,
@@ -72,7 +79,7 @@ def milliseconds(cost, n, d, updates):
         "tolerance": 1e-30,
         "max_iterations": updates,
     }
-    assert int(sinkhorn.transport_cost(x, y, **settings).num_iterations) == updates
+    taken = int(sinkhorn.transport_cost(x, y, **settings).num_iterations)
 
     @tf.function(jit_compile=True)
     def solve(x, y):
@@ -89,7 +96,7 @@ def milliseconds(cost, n, d, updates):
         return 1e3 * (time.perf_counter() - start)
 
     once()
-    return statistics.median(once() for _ in range(REPEATS))
+    return statistics.median(once() for _ in range(REPEATS)), taken
 
 
 def model_of(cases, times):

@@ -5,6 +5,8 @@ solve's length follows its points. Speed goes to the screen, and to TensorBoard 
 """
 
 import math
+import pathlib
+import shutil
 import sys
 import time
 
@@ -13,13 +15,14 @@ import numpy as np
 import tensorflow as tf
 import tqdm
 
-from tfdps import checks, grids
+from tfdps import checks, files, grids
 
 _PROGRESS_SECONDS = 0.5
 _PROGRESS_SECONDS_IN_A_LOG = 30.0
 _EPSILON_SECONDS = {"rdp": 0.0, "pld": 30.0}  # PLD takes a good part of a second
 _SCALAR_SECONDS = 10.0
 _GRID_COLUMNS = 10
+_RETRY_SECONDS = 2.0
 
 
 class Progress(keras.callbacks.Callback):
@@ -94,11 +97,11 @@ class Scalars(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         if time.monotonic() - self._last >= _SCALAR_SECONDS:
-            self._write(logs)
+            _without_failing(lambda: self._write(logs))
 
     def on_train_end(self, logs=None):
-        self._write(logs)
-        self._writer.close()
+        _without_failing(lambda: self._write(logs))
+        _without_failing(self._writer.close)
 
     def _write(self, logs):
         now, step = time.monotonic(), int(self.model.noisy_steps.numpy())
@@ -137,12 +140,12 @@ class SampleGrids(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         if time.monotonic() - self._last >= self._seconds:
-            self._write()
+            _without_failing(self._write)
             self._last = time.monotonic()
 
     def on_train_end(self, logs=None):
-        self._write()
-        self._writer.close()
+        _without_failing(self._write)
+        _without_failing(self._writer.close)
 
     def _write(self):
         step = int(self.model.noisy_steps.numpy())
@@ -158,14 +161,18 @@ class SampleGrids(keras.callbacks.Callback):
 class Checkpoints(keras.callbacks.Callback):
     """Saves the run's state every so often and at the end, an interrupted one included.
 
+    Where it cannot be written training waits for up to ten minutes, since the steps that only memory
+    has are spent: a user who frees the disk in that time loses nothing.
+
     Args:
       manager: the tf.train.CheckpointManager.
       seconds: time between checkpoints.
+      patience: seconds to wait for a full disk.
     """
 
-    def __init__(self, manager, seconds):
+    def __init__(self, manager, seconds, patience=600.0):
         super().__init__()
-        self._manager, self._seconds = manager, seconds
+        self._manager, self._seconds, self._patience = manager, seconds, patience
 
     def on_train_begin(self, logs=None):
         self._last = time.monotonic()
@@ -179,10 +186,48 @@ class Checkpoints(keras.callbacks.Callback):
         self.save()
 
     def save(self):
-        """Saves now; raises UsageError, and keeps the last checkpoint, when training diverged."""
+        """Saves now; raises UsageError, and keeps the last checkpoint, when training diverged.
+
+        Or when the checkpoint could not be written in all that time.
+        """
         if not all(np.isfinite(w).all() for w in self.model.generator.get_weights()):
             raise checks.UsageError(
                 "the generator's weights are not finite any more: training diverged. Its last good "
                 "checkpoint is kept; lower learning_rate in a new run. The steps taken are spent."
             )
-        self._manager.save(checkpoint_number=int(self.model.noisy_steps.numpy()))
+        give_up, told = time.monotonic() + self._patience, False
+        while (why := self._try_to_save()) is not None:
+            problem = f"cannot write a checkpoint to {self._manager.directory}: {why}"
+            if time.monotonic() >= give_up:
+                raise checks.UsageError(
+                    f"{problem}. The last one that could be written is kept; the steps since then are "
+                    "spent. Free some space and start again to resume."
+                )
+            if not told:
+                minutes = f"{self._patience / 60:.3g}"
+                tqdm.tqdm.write(
+                    f"tfdps: {problem}. Training waits for up to {minutes} minutes: free some space. "
+                    "Ctrl-C gives up the steps since the last checkpoint.",
+                    file=sys.stderr,
+                )
+                told = True
+            time.sleep(min(_RETRY_SECONDS, self._patience))
+
+    def _try_to_save(self):
+        """None, or why the checkpoint could not be written."""
+        try:
+            self._manager.save(checkpoint_number=int(self.model.noisy_steps.numpy()))
+        except (OSError, tf.errors.OpError) as error:
+            for left in pathlib.Path(self._manager.directory).glob("*_temp*"):
+                shutil.rmtree(left, ignore_errors=True)
+            return files.reason(error)
+        return None
+
+
+def _without_failing(write):
+    """Calls a function that writes what a run can do without; says so where it cannot."""
+    try:
+        write()
+    except (OSError, tf.errors.OpError) as error:
+        why = files.reason(error)
+        tqdm.tqdm.write(f"tfdps: cannot write a picture or a log: {why}.", file=sys.stderr)

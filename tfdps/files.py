@@ -1,4 +1,4 @@
-"""Writing a text file whole or not at all."""
+"""Writing a text file whole or not at all, and why a file cannot be written."""
 
 import os
 
@@ -17,3 +17,10 @@ def write_whole(path, text):
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def reason(error):
+    """Returns an error of a file, an OSError or one of TensorFlow's, in few words."""
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    return str(error.message).split(";")[-1].split("[Op:")[0].strip()

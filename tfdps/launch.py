@@ -76,7 +76,7 @@ def _with_all_workers(work):
             flush=True,
         )
         time.sleep(_RESTART_SECONDS)
-        os.execv(sys.executable, [sys.executable, "-m", "tfdps.launch", *sys.argv[1:]])
+        startup.restart()
 
 
 def _evaluate(values, config):

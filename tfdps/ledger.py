@@ -26,6 +26,10 @@ from tfdps.plan import PrivacyPlan
 FORMAT = "tfdps-ledger-1"
 
 
+class LedgerWriteError(checks.UsageError):
+    """Steps could not be written, and must not be taken."""
+
+
 class Ledger:
     """An open ledger, locked against other processes. Use `open_ledger`."""
 
@@ -42,8 +46,8 @@ class Ledger:
         """Covers `charge.steps` more steps. When it returns they are on disk and may be taken.
 
         Raises:
-          UsageError: when they could not be written; they are not in the ledger then, and must not
-            be taken.
+          LedgerWriteError: when they could not be written; they are not in the ledger then, and must
+            not be taken.
         """
         checks.at_least("steps", charge.steps, 1)
         entry = {
@@ -59,7 +63,7 @@ class Ledger:
         except OSError as error:
             # A torn line would have the whole ledger refused. Its steps were never allowed.
             os.ftruncate(self._file.fileno(), length)
-            raise checks.UsageError(
+            raise LedgerWriteError(
                 f"cannot write the ledger {self._path}: {error.strerror or error}. Training stopped "
                 "before the steps that it could not record; put it right and start again to resume."
             ) from error
@@ -215,8 +219,8 @@ def _create(path, header):
 
 
 def _write_and_sync(file, line):
-    if file.write(line) != len(line):
-        raise OSError(f"short write to {file.name}")
+    while line:  # a full disk takes a part, and says why only when asked again
+        line = line[file.write(line) :]
     os.fsync(file.fileno())
 
 

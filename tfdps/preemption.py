@@ -10,19 +10,26 @@ class StopRequest:
     """Whether the process was asked to stop; a KeyboardInterrupt if that is not heeded in time."""
 
     def __init__(self):
-        self.requested = False
+        self.requested, self._listening = False, False
 
     @contextlib.contextmanager
     def on_sigterm(self):
         """Takes SIGTERM as a request to stop for as long as the block runs."""
         before = signal.signal(signal.SIGTERM, self._asked)
         alarm = signal.signal(signal.SIGALRM, signal.default_int_handler)
+        self._listening = True
         try:
             yield self
         finally:
+            self._listening = False
             signal.alarm(0)
             signal.signal(signal.SIGALRM, alarm)
             signal.signal(signal.SIGTERM, before)
+
+    def listen_again(self):
+        """To be called when TensorFlow has joined a cluster: it takes SIGTERM for itself then."""
+        if self._listening:
+            signal.signal(signal.SIGTERM, self._asked)
 
     def heed(self):
         """To be called by who stops now: nothing interrupts the rest."""

@@ -139,7 +139,7 @@ class Replicas:
         except _LOST as error:
             if self.num_workers == 1:
                 raise
-            raise WorkerLostError(str(error).splitlines()[0][:200]) from error
+            raise WorkerLostError(type(error).__name__) from error
 
     def _sum_of_chief(self, values):
         return self._sum_of_all(values if self.is_chief else np.zeros_like(values))
@@ -194,7 +194,7 @@ def _multi_worker(say):
     try:
         strategy = tf.distribute.MultiWorkerMirroredStrategy()
     except _LOST as error:
-        raise WorkerLostError(str(error).splitlines()[0][:200]) from error
+        raise WorkerLostError(type(error).__name__) from error
     except (RuntimeError, ValueError, tf.errors.OpError) as error:
         raise checks.UsageError(
             f"cannot start worker {task.index} at {task.addresses[task.index]}: "

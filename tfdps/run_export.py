@@ -2,7 +2,9 @@
 
 import dataclasses
 
-from tfdps import export, generators, models
+import tensorflow as tf
+
+from tfdps import checks, export, files, generators, models
 from tfdps.plan import privacy_statement
 
 
@@ -12,18 +14,25 @@ def export_run(run, model, plan, spec, config, say):
     generator = models.build_generator(config, spec)
     generator.set_weights(model.averaged_generator.get_weights())
     generators.recalibrate(generator, num_classes=spec.num_classes)
-    card = export.write_export(
-        run.export,
-        generator=generator,
-        generator_name=config.generator,
-        spec=spec,
-        privacy=privacy_statement(plan, run.charges(plan), model.mechanism),
-        training={
-            "generator_updates": model.learner.updates,
-            "target_epsilon": plan.target_epsilon,
-            "flags": _public_flags(config, spec),
-        },
-    )
+    training = {
+        "generator_updates": model.learner.updates,
+        "target_epsilon": plan.target_epsilon,
+        "flags": _public_flags(config, spec),
+    }
+    try:
+        card = export.write_export(
+            run.export,
+            generator=generator,
+            generator_name=config.generator,
+            spec=spec,
+            privacy=privacy_statement(plan, run.charges(plan), model.mechanism),
+            training=training,
+        )
+    except (OSError, tf.errors.OpError) as error:
+        raise checks.UsageError(
+            f"cannot write the export {run.export}: {files.reason(error)}. The run is finished and its "
+            "checkpoint kept, so nothing is lost: free some space and start again to export."
+        ) from error
     for line in _summary(run, card):
         say(line)
     return card
@@ -31,7 +40,7 @@ def export_run(run, model, plan, spec, config, say):
 
 def _public_flags(config, spec):
     """The run's flags for the model card, which travels: without this machine's paths."""
-    public = dataclasses.replace(config, dataset=spec.name, data_dir=None, model_dir=None)
+    public = dataclasses.replace(config, dataset=spec.name, data_dir=None, model_dir=None, tpu=None)
     return public.to_flags().splitlines()
 
 

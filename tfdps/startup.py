@@ -1,20 +1,31 @@
-"""Loads TensorFlow without its start-up lines, which would hide the program's own."""
+"""Starts: TensorFlow without its start-up lines, which would hide ours, and the command again."""
 
 import contextlib
 import os
 import sys
 
+_LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
+_OURS = "3"
+
 
 def load_tensorflow():
     """Imports TensorFlow, silent unless the user set TF_CPP_MIN_LOG_LEVEL or the import fails."""
-    if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
+    if _LOG_LEVEL in os.environ:
         import tensorflow  # noqa: F401
 
         return
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    os.environ[_LOG_LEVEL] = _OURS
     # Some lines come from C++ before any log level is read: only the file descriptor stops them.
     with _silent_stderr():
         import tensorflow  # noqa: F401
+
+
+def restart():
+    """Starts this process's command line anew, in its place; does not return."""
+    environment = {k: v for k, v in os.environ.items() if (k, v) != (_LOG_LEVEL, _OURS)}
+    command = [sys.executable, "-m", "tfdps.launch", *sys.argv[1:]]
+    sys.stdout.flush()
+    os.execve(sys.executable, command, environment)
 
 
 @contextlib.contextmanager

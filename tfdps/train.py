@@ -37,9 +37,11 @@ def train(config, say=print, stop=None):
       UsageError: before the first step, for anything the user can put right.
       WorkerLostError: when another worker is gone. Started again, all go on from the last checkpoint.
     """
+    stop = stop or StopRequest()
     on = replicas.of(config, say)
+    stop.listen_again()
     with on.noticing_losses():
-        return _train(config, on, say if on.is_chief else _silent, stop or StopRequest())
+        return _train(config, on, say if on.is_chief else _silent, stop)
 
 
 def _train(config, on, say, stop):
@@ -247,7 +249,7 @@ def _fit(model, dataset, plan, run, kept, config, on, stop):
             shuffle=False,
             callbacks=around,
         )
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, ledger.LedgerWriteError):
         if checkpoints is not None and checkpoints.model is not None:  # None: before fit had begun
             checkpoints.save()
         raise
