@@ -166,9 +166,10 @@ class TestStagesOfDifferentNoise:
                 self.noisy_steps.assign_add(1)
 
     def writer(self, opened, stride=1):
-        from tfdps import callbacks
+        from tfdps import authorization, preemption, replicas
 
-        return callbacks.LedgerWriter(opened, self.plan, stride)
+        here, stop = replicas.Replicas(), preemption.StopRequest()
+        return authorization.LedgerWriter(opened, self.plan, stride, on=here, stop=stop)
 
     def test_the_header_gives_the_shares_back_exactly(self, path):
         ledger.open_ledger(path, self.plan).close()

@@ -19,7 +19,8 @@ class LedgerWriter(keras.callbacks.Callback):
     With several workers the chief writes, and then tells the others how far they may go: until it
     has, they wait, and if it cannot write, they stop.
 
-    Raises KeyboardInterrupt between two steps, on all workers, once any of them is asked to stop.
+    Once any worker is asked to stop, all are interrupted (KeyboardInterrupt) when the steps that the
+    ledger has are taken, so that none of them is lost.
 
     Args:
       ledger: the open Ledger; None on workers that are not the chief, and in a run without one.
@@ -48,24 +49,16 @@ class LedgerWriter(keras.callbacks.Callback):
     def on_train_batch_begin(self, batch, logs=None):
         taken = int(self.model.noisy_steps.numpy())
         needed = min(taken + self._stride, self._plan.steps)
-        if self._replicas.num_workers == 1 or needed > self._agreed:
-            self._stop_if_asked()
         if needed <= self._agreed:
             return
+        if self._replicas.any(self._stop.requested):
+            self._stop.heed()
+            raise KeyboardInterrupt
         self._adapt_block()
         block = min(max(self._block, self._stride), self._plan.steps - self._agreed)
         self._agreed = self._cover(block)
         if self._plan.private:
             self.model.authorize(self._agreed)
-
-    def on_train_batch_end(self, batch, logs=None):
-        if self._replicas.num_workers == 1:
-            self._stop_if_asked()
-
-    def _stop_if_asked(self):
-        if self._replicas.any(self._stop.requested):
-            self._stop.heed()
-            raise KeyboardInterrupt
 
     def _cover(self, block):
         """Has the chief write `block` more steps; returns how far all may go."""

@@ -98,7 +98,8 @@ class ImageGradientLearner:
             self.generator.trainable_variables,
             output_gradients=tf.concat([released, fresh_gradient], axis=0),
         )
-        self._update_weights(gradients)
+        variables = self.generator.trainable_variables
+        self._update_weights([_dense(g, v) for g, v in zip(gradients, variables, strict=True)])
         return loss, released
 
     def release(self, state, draw):
@@ -192,6 +193,14 @@ class ImageGradientLearner:
             means = context.all_reduce("MEAN", [tf.identity(weight.value) for weight in statistics])
             for weight, mean in zip(statistics, means, strict=True):
                 weight.assign(mean)
+
+
+def _dense(gradient, variable):
+    """A gradient as a tensor of static shape; of an embedding it comes as rows."""
+    if not isinstance(gradient, tf.IndexedSlices):
+        return gradient
+    rows, places = gradient.values, gradient.indices
+    return tf.math.unsorted_segment_sum(rows, places, num_segments=variable.shape[0])
 
 
 class _OptimizerVariables(tf.Module):
