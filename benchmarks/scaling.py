@@ -3,16 +3,18 @@
     python benchmarks/scaling.py --json=scaling.json
 
 Every replica has one core and the same share of work: 25 images and 25 records a step of the joint
-mechanism (MNIST's shape, dcgan), 10,000 records of the per-record mechanism (32 atoms a class). What is
+mechanism (MNIST's shape, dcgan), 40,000 records of the per-record mechanism (32 atoms a class). What is
 measured: one replica; two devices of one process; two processes, which send their sums through
 loopback; and how long an all-reduce between those takes by the size of what is sent.
 
 What is a model: 8 and 256 replicas. The time of a step is that of one replica, plus a ring all-reduce
-of S bytes, 2 (R - 1) / R * S / bandwidth + 2 (R - 1) * latency, where links and the speed of an
-accelerator are assumptions, printed beside the result. Nothing of it was run on such machines.
+of S bytes, 2 (R - 1) / R * S / bandwidth + 2 (R - 1) * latency; what reduces in trees waits less. Links
+and the speed of an accelerator are assumptions, printed beside the result. Nothing of it was run on
+such machines.
 """
 
 import argparse
+import itertools
 import json
 import os
 import pathlib
@@ -23,7 +25,7 @@ import subprocess
 import sys
 import time
 
-IMAGES, RECORDS, ATOMS = 25, 10_000, 32  # of a replica
+IMAGES, RECORDS, ATOMS = 25, 40_000, 32  # of a replica
 REPEATS = 7
 SIZES = (10**3, 10**5, 10**6, 4 * 10**6, 16 * 10**6)
 LINKS = {  # bytes a second, seconds a message
@@ -32,6 +34,7 @@ LINKS = {  # bytes a second, seconds a message
     "NVLink": (200e9, 5e-6),
 }
 ACCELERATOR = 100  # times as fast as one of these cores: assumed
+WORK = (1, 32)  # times the images and records of a replica here
 FOLDER = pathlib.Path(__file__).parent.parent
 
 
@@ -226,15 +229,15 @@ def predicted(one, sent):
     print(f"MODEL, not measured: replicas {ACCELERATOR} times as fast as a core here")
     table = []
     for name, link in LINKS.items():
-        for count in (8, 256):
-            row = {"link": name, "replicas": count}
+        for count, work in itertools.product((8, 256), WORK):
+            row = {"link": name, "replicas": count, "work": work}
             for part, size in sent.items():
-                alone = one[part] / ACCELERATOR / 1e3
+                alone = work * one[part] / ACCELERATOR / 1e3
                 row[part[:-3]] = alone / (alone + all_reduce(size, count, link))
             table.append(row)
             print(
-                f"  {name:20} {count:4} replicas: efficiency {row['step']:.2f} of a joint step, "
-                f"{row['round']:.2f} of a round"
+                f"  {name:20} {count:4} replicas, {work:2} x the work: efficiency "
+                f"{row['step']:.2f} of a joint step, {row['round']:.2f} of a round"
             )
     return table
 

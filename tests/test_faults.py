@@ -239,6 +239,7 @@ def test_a_ledger_on_a_full_disk_stops_the_run_before_the_steps_and_keeps_the_re
     assert card["privacy"]["steps"] == card["training"]["generator_updates"] == 400
 
 
+@pytest.mark.slow
 def test_a_clock_that_jumps_changes_nothing_of_what_is_spent(tmp_path, monkeypatch):
     """Back by a year and forth: the time in the ledger is for people alone."""
     times = iter([2e9, 1e9, 3e9, 0.0, *[1e9] * 100])
