@@ -33,11 +33,17 @@ def opened(folder, **settings):
     return config, replicas.of(config, say=print)
 
 
-def joint_releases(folder):
+def releases(folder):
+    """Saves many releases of both mechanisms."""
+    config, on = opened(folder, mechanism="joint", batch_size=12)
+    joint_releases(folder, on)
+    per_record_releases(folder, config, on)
+
+
+def joint_releases(folder, on):
     """Saves many releases of every replica, [R, T, n], of a constant gradient."""
     from tfdps.mechanisms.joint import JointMechanism
 
-    _, on = opened(folder, mechanism="joint", batch_size=12)
     with on.scope():
         mechanism = JointMechanism(clip_norm=CLIP_NORM, noise_multiplier=SIGMA)
 
@@ -49,16 +55,15 @@ def joint_releases(folder):
         releases = tf.map_fn(lambda _: mechanism.release(gradient), tf.zeros([RELEASES]))
         return context.all_gather(tf.reshape(releases, [1, RELEASES, -1]), axis=0)
 
-    save(folder, on, on.first(on.compiled(many)()))
+    save(folder / "joint", on, on.first(on.compiled(many)()))
 
 
-def per_record_releases(folder):
+def per_record_releases(folder, config, on):
     """Saves many releases, [T, n], of all digits, in two parts a draw or more."""
     from tfdps import batches, data
     from tfdps.mechanisms.per_record import PerRecordMechanism
 
     batches._PART_BYTES = 64 * 300
-    config, on = opened(folder)
     digits = data.load_of(config, part=(on.worker, on.num_workers))
     mechanism = PerRecordMechanism(on=on)
     draws = batches.PoissonBatches(
@@ -74,7 +79,7 @@ def per_record_releases(folder):
         )
         for _ in range(RELEASES // 2)
     ]
-    save(folder, on, tf.stack(releases))
+    save(folder / "per_record", on, tf.stack(releases))
 
 
 def question():
@@ -86,7 +91,8 @@ def question():
 
 
 def save(folder, on, releases):
-    np.save(folder / f"releases.{on.worker}.npy", releases.numpy())
+    folder.mkdir(exist_ok=True)
+    np.save(folder / f"{on.worker}.npy", releases.numpy())
 
 
 def train(folder, *flags):

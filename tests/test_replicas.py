@@ -6,15 +6,17 @@ import shutil
 
 import numpy as np
 import pytest
+import tensorflow as tf
 import workers
 from replica_job import CLIP_NORM, RELEASES, SIGMA, question
 
 from conftest import small_config
-from tfdps import checks, cluster, data, ledger, noise_streams, train
+from tfdps import checks, cluster, data, ledger, noise_streams, replicas, train
 from tfdps.mechanisms.per_record import PerRecordMechanism
 
 PLACES = [0, 2, 3]  # workers; 0: two devices of one process
 SIGMAS = 5
+STARTS = []  # releases of one kind, of each start of a run
 JOINT = ["--mechanism=joint", "--num_steps=24", "--batch_size=12", "--regularization=10"]
 
 
@@ -30,32 +32,48 @@ def check_noise(noise, stddev):
     assert np.abs(between).max() < (SIGMAS + 1) / np.sqrt(noise[0].size)
 
 
+@pytest.fixture(scope="module", params=PLACES)
+def released(request, tmp_path_factory):
+    """(number of replicas, {mechanism: what every worker has of the same releases})."""
+    folder, num_workers = tmp_path_factory.mktemp("releases"), request.param
+    workers.job("releases", folder, num_workers=num_workers)
+    STARTS.append(np.load(folder / "per_record" / "0.npy"))
+    return num_workers or 2, {
+        name: [np.load(folder / name / f"{worker}.npy") for worker in range(max(1, num_workers))]
+        for name in ("joint", "per_record")
+    }
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("num_workers", PLACES)
-def test_each_replica_of_joint_releases_as_one_device_would(tmp_path, num_workers):
+def test_each_replica_of_joint_releases_as_one_device_would(released):
     """Its own clip, mean; its own noise of 2 C sigma, independent of the others'."""
-    workers.job("joint_releases", tmp_path, num_workers=num_workers)
-    releases = np.load(tmp_path / "releases.0.npy")
-    replicas = num_workers or 2
+    replicas, (releases, *others) = released[0], released[1]["joint"]
     assert releases.shape == (replicas, RELEASES, 600)
     clipped = CLIP_NORM / np.sqrt(600)  # of a constant gradient, whatever it is
     noise = (releases - clipped).reshape(replicas * RELEASES, -1)
     check_noise(noise, 2 * CLIP_NORM * SIGMA)
-    for worker in range(1, num_workers):
-        np.testing.assert_array_equal(np.load(tmp_path / f"releases.{worker}.npy"), releases)
+    for of_worker in others:
+        np.testing.assert_array_equal(of_worker, releases)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("num_workers", PLACES)
-def test_per_record_releases_the_sum_over_all_replicas_with_one_noise(tmp_path, num_workers):
-    workers.job("per_record_releases", tmp_path, num_workers=num_workers)
-    releases = np.load(tmp_path / "releases.0.npy").astype(np.float64)
+def test_per_record_releases_the_sum_over_all_replicas_with_one_noise(released):
+    releases, *others = released[1]["per_record"]
     digits = data.load("digits")
     everything = (digits.images, digits.labels, np.ones(len(digits), np.float32))
     total = PerRecordMechanism()._contributions(everything, *question()).numpy()
-    check_noise(releases - total, 3.0 * SIGMA)
-    for worker in range(1, num_workers):
-        np.testing.assert_array_equal(np.load(tmp_path / f"releases.{worker}.npy"), releases)
+    check_noise(releases.astype(np.float64) - total, 3.0 * SIGMA)
+    for of_worker in others:
+        np.testing.assert_array_equal(of_worker, releases)
+
+
+@pytest.mark.slow
+def test_every_start_has_noise_of_its_own(released):
+    """The same releases of the processes that were started so far, with the same sums in them."""
+    for number, releases in enumerate(STARTS):
+        for earlier in STARTS[:number]:
+            difference = releases.astype(np.float64) - earlier
+            assert abs(difference.std() / (np.sqrt(2) * 3.0 * SIGMA) - 1) < 0.02
 
 
 @pytest.fixture(scope="module")
@@ -174,6 +192,23 @@ def test_the_chief_of_tf_config_is_worker_0():
     assert task == (2, ("c:1", "a:1", "b:1"))
     chief = cluster.read({"TF_CONFIG": f'{{{jobs}, "task": {{"type": "chief", "index": 0}}}}'})
     assert (chief.index, chief.num_workers) == (0, 3)
+
+
+def test_one_device_or_one_worker_needs_no_strategy(tmp_path, monkeypatch):
+    alone = {"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 0}}
+    monkeypatch.setenv("TF_CONFIG", json.dumps(alone))
+    for strategy in ("one", "mirrored", "multiworker"):
+        on = replicas.of(small_config(tmp_path / "run", strategy=strategy), say=print)
+        assert (on.count, on.local_count, on.num_workers, on.is_chief) == (1, 1, 1, True)
+        assert on.broadcast(b"as it is") == b"as it is"
+        assert on.strategy is tf.distribute.get_strategy()
+
+
+def test_a_batch_that_replicas_cannot_share_is_refused(tmp_path):
+    config = small_config(tmp_path / "run", batch_size=50)
+    with pytest.raises(checks.UsageError, match="multiple of the 8 replicas, .* received 50"):
+        replicas._check_share(config, 8)
+    replicas._check_share(config, 5)
 
 
 def test_strategies_that_cannot_be_are_refused(tmp_path, monkeypatch):

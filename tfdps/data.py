@@ -32,12 +32,14 @@ class Dataset:
     """The private records in memory: images uint8 [n, H, W, C], labels int32 [n], the public spec.
 
     total: N, the public number of records of the whole data set, where these are a worker's part.
+    fingerprint: equal where the files of the whole data set are; for comparing two copies of it.
     """
 
     images: np.ndarray
     labels: np.ndarray
     spec: DatasetSpec
     total: int | None = None
+    fingerprint: str = ""
 
     in_memory = True
 
@@ -65,6 +67,7 @@ class StreamedDataset:
     labels: np.ndarray
     spec: DatasetSpec
     size: int
+    fingerprint: str = ""
 
     in_memory = False
 
@@ -131,12 +134,12 @@ def load(
     if size > records_mib * 2**20 / max(1, records.bytes_of_image):
         labels = records.labels()
         spec = DatasetSpec(_public_name(name), records.image_shape, records.class_names)
-        result = StreamedDataset(records.gather, labels, spec, records.total)
+        result = StreamedDataset(records.gather, labels, spec, records.total, records.fingerprint)
     else:
         images, labels = records.read()
         shape = tuple(int(n) for n in images.shape[1:])
         spec = DatasetSpec(_public_name(name), shape, records.class_names)
-        result = Dataset(images, labels, spec, records.total)
+        result = Dataset(images, labels, spec, records.total, records.fingerprint)
     _check(labels, spec, split)
     return result
 
@@ -198,6 +201,7 @@ class _Digits:
     """sklearn's digits, of a split and part, with what every source of records has."""
 
     bytes_of_image = 0  # the set is small whatever it is resized to
+    fingerprint = "digits"
 
     def __init__(self, image_size, split, part):
         import sklearn.datasets

@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import functools
+import hashlib
 import pathlib
 
 import numpy as np
@@ -22,6 +23,7 @@ class Records:
       class_names: tuple of str, the sub-folders' names.
       total: N, the number of files of all parts.
       bytes_of_image: of a record in memory.
+      fingerprint: a hash of all files' names and sizes, in order.
 
     Args:
       path: the folder.
@@ -45,6 +47,13 @@ class Records:
 
     def __len__(self):
         return len(self._files)
+
+    @property
+    def fingerprint(self):
+        listed = hashlib.sha256()
+        for file in self._all_files:
+            listed.update(f"{file.parent.name}/{file.name} {file.stat().st_size}\n".encode())
+        return listed.hexdigest()[:16]
 
     @functools.cached_property
     def image_shape(self):

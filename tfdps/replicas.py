@@ -176,19 +176,25 @@ def of(config, say=print):
     if config.strategy == "one":
         return Replicas()
     if config.strategy == "mirrored":
-        gpus = tf.config.list_logical_devices("GPU")
-        devices = gpus or tf.config.list_logical_devices("CPU")
-        replicas = Replicas(tf.distribute.MirroredStrategy([device.name for device in devices]))
+        replicas = _mirrored()
     elif config.strategy == "multiworker":
-        replicas = _multi_worker(say)
+        task = cluster.read()
+        replicas = _multi_worker(task, say) if task.num_workers > 1 else _mirrored()
     else:
         replicas = Replicas(_tpu(config.tpu))
     _check_share(config, replicas.count)
     return replicas
 
 
-def _multi_worker(say):
-    task = cluster.read()
+def _mirrored():
+    """All GPUs of this machine, or all CPUs that it was cut into; one of them needs no strategy."""
+    devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+    if len(devices) == 1:
+        return Replicas()
+    return Replicas(tf.distribute.MirroredStrategy([device.name for device in devices]))
+
+
+def _multi_worker(task, say):
     others = ", ".join(a for i, a in enumerate(task.addresses) if i != task.index) or "none"
     say(f"Worker {task.index} of {task.num_workers}; waiting for the others: {others}.")
     try:

@@ -1,5 +1,7 @@
 """A labelled image set of tensorflow_datasets as arrays. TensorFlow loads on first use."""
 
+import hashlib
+
 import numpy as np
 
 from tfdps import checks, parts, tfds_builder
@@ -15,6 +17,7 @@ class Records:
       class_names: tuple of str.
       total: N, the number of records of all parts.
       image_shape: (height, width, channels); None where the set does not say before it is read.
+      fingerprint: the set's version and how its records lie in files.
       bytes_of_image: of a record in memory; 0 where it is not known, and the records can only be read.
 
     Args:
@@ -50,6 +53,9 @@ class Records:
         self.total = builder.info.splits[split].num_examples
         if self.total == 0:
             raise checks.UsageError(f"split {split} of {name} is empty.")
+        files = builder.info.splits[split]
+        listed = f"{builder.info.full_name} {split} {files.num_bytes} {files.shard_lengths}"
+        self.fingerprint = hashlib.sha256(listed.encode()).hexdigest()[:16]
         self._first, self._end = parts.contiguous(part, self.total)
         shape = builder.info.features[self._image_path].shape
         sides = shape[:2] if image_size is None else (image_size, image_size)

@@ -71,8 +71,12 @@ def _train(config, on, say, stop):
     def export():
         kept.card = export_run(run, model, plan, dataset.spec, config, say)
 
-    with contextlib.suppress(replicas.WorkerLostError) if on.is_chief else contextlib.nullcontext():
-        on.on_chief(export)  # all is done where only the word of it does not reach another
+    try:
+        with on.noticing_losses():
+            on.on_chief(export)
+    except replicas.WorkerLostError:
+        if kept.card is None:
+            raise  # else all is done: only the word of it does not reach another
     return kept.card
 
 
@@ -129,7 +133,7 @@ def _shared_plan(on, run, config, num_records):
 def _public_settings(config, dataset):
     """What all workers must agree on, as lines: all flags but for their machine's paths."""
     settings = dataclasses.replace(config, data_dir=None, model_dir=None)
-    return f"{settings.to_flags()}{dataset.size} records\n{dataset.spec}\n"
+    return f"{settings.to_flags()}{dataset.size} records, {dataset.fingerprint}\n{dataset.spec}\n"
 
 
 def describe(plan, on):

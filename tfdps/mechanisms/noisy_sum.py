@@ -18,7 +18,8 @@ class NoisySum:
         contributions(part) by at most C in L2, then it moves the total by at most C, however many
         parts and replicas there are: the noise is not to grow with their number, and does not.
       May be released: the return value, which is the same on every worker.
-      What breaks it: a record in two shards or two parts; a number of parts or a shape that follows
+      What breaks it: a record in two shards or two parts (workers with other copies of the data, so
+        a run compares their files); a number of parts or a shape that follows
         the draw; noise of one stream in two releases.
 
     Args:
