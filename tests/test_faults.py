@@ -55,12 +55,12 @@ def test_a_worker_that_is_killed_and_started_again_costs_minutes_and_no_budget(
     tmp_path, pair, victim
 ):
     """The other one waits for it by itself, be it the chief or not."""
-    run, steps = tmp_path / "run", "--num_steps=800"
+    run, steps = tmp_path / "run", "--num_steps=400"
     processes = [pair(index, steps) for index in (0, 1)]
     checkpoints = run / "checkpoints"
     wait_until(lambda: list(checkpoints.glob("*.index")), *processes[0])
     spent = covered(run)
-    assert 0 < spent < 800
+    assert 0 < spent < 400
     processes[victim][0].send_signal(signal.SIGKILL)
     processes[victim][0].wait()
     survivor, log = processes[1 - victim]
@@ -70,11 +70,11 @@ def test_a_worker_that_is_killed_and_started_again_costs_minutes_and_no_budget(
         assert process.wait(180) == 0, log.read_text()[-3000:]
     charges = ledger.read_charges(run / "ledger.jsonl")
     card = json.loads((run / "export" / "model_card.json").read_text())
-    assert sum(charge.steps for charge in charges) == card["privacy"]["steps"] == 800
+    assert sum(charge.steps for charge in charges) == card["privacy"]["steps"] == 400
     assert card["privacy"]["epsilon"] == accounting.epsilon_of(charges, delta=1e-5) <= 10
     lost = re.search(r"(\d+) steps after the last checkpoint", (tmp_path / "0.log").read_text())
     lost = int(lost[1]) if lost else 0
-    assert card["training"]["generator_updates"] == 800 - lost
+    assert card["training"]["generator_updates"] == 400 - lost
     assert samples.load_sampler(str(run)).sample([3, 4], 0).shape == (2, 8, 8, 1)
 
 

@@ -204,7 +204,7 @@ def test_real_digits_are_trained_on_from_disk(tmp_path, tfds_dir, mechanism):
     if mechanism == "joint":
         config = small_config(tmp_path / "run", num_steps=40, **settings)
     else:
-        config = RunConfig(model_dir=str(tmp_path / "run"), num_atoms=2, **settings)
+        config = RunConfig(model_dir=str(tmp_path / "run"), num_atoms=1, **settings)
     card = train.train(config, say=lambda line: None)
     assert card["privacy"]["dataset_size"] == 60_000
     assert card["privacy"]["steps"] == card["training"]["generator_updates"]

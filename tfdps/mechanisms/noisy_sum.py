@@ -31,6 +31,7 @@ class NoisySum:
         with replicas.scope():
             self._gaussian = tf_privacy.GaussianSum()
 
+    @tf.autograph.experimental.do_not_convert
     def of(self, draw, contributions, *, clip_norm, stddev):
         """Returns the noisy total, float64, of the shape of a part's contributions.
 
