@@ -13,7 +13,17 @@ import pytest
 import workers
 
 from conftest import small_config
-from tfdps import accounting, authorization, checks, ledger, samples, train
+from tfdps import (
+    accounting,
+    authorization,
+    checks,
+    launch,
+    ledger,
+    replicas,
+    samples,
+    startup,
+    train,
+)
 from tfdps.run_dir import RunDir
 
 FLAGS = ["--mechanism=joint", "--batch_size=10", "--regularization=10", "--noreport"]
@@ -76,6 +86,22 @@ def test_a_worker_that_is_killed_and_started_again_costs_minutes_and_no_budget(
     lost = int(lost[1]) if lost else 0
     assert card["training"]["generator_updates"] == 400 - lost
     assert samples.load_sampler(str(run)).sample([3, 4], 0).shape == (2, 8, 8, 1)
+
+
+def test_a_worker_that_loses_others_again_and_again_gives_up(monkeypatch):
+    restarted = []
+    monkeypatch.setattr(startup, "restart", lambda: restarted.append(1))
+    monkeypatch.setattr(launch.time, "sleep", lambda seconds: None)
+
+    def lose():
+        raise replicas.WorkerLostError("UnavailableError")
+
+    monkeypatch.setenv("TFDPS_RESTARTS", "19")
+    launch._with_all_workers(lose)
+    monkeypatch.setenv("TFDPS_RESTARTS", "20")
+    with pytest.raises(checks.UsageError, match="more than 20 times"):
+        launch._with_all_workers(lose)
+    assert restarted == [1]
 
 
 @pytest.mark.slow

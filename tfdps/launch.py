@@ -9,6 +9,7 @@ import numpy as np
 from tfdps import checks, flags, preemption, run_dir, startup
 
 _RESTART_SECONDS = 2  # for the other workers to notice too
+_MOST_RESTARTS = 20
 
 
 def main(argv=None):
@@ -69,6 +70,11 @@ def _with_all_workers(work):
     try:
         return work()
     except WorkerLostError as error:
+        if startup.restarts() >= _MOST_RESTARTS:  # each may cost steps that were paid for
+            raise checks.UsageError(
+                f"another worker is gone ({error}), more than {_MOST_RESTARTS} times by now. Find out "
+                "why, and start all workers again to resume."
+            ) from error
         print(
             f"tfdps: another worker is gone ({error}). Waiting for it: start it again with the same "
             "command, and all go on from the last checkpoint.",

@@ -6,6 +6,7 @@ import sys
 
 _LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 _OURS = "3"
+_RESTARTS = "TFDPS_RESTARTS"
 
 
 def load_tensorflow():
@@ -20,9 +21,15 @@ def load_tensorflow():
         import tensorflow  # noqa: F401
 
 
+def restarts():
+    """Returns how often this command line was started anew by itself."""
+    return int(os.environ.get(_RESTARTS, "0"))
+
+
 def restart():
     """Starts this process's command line anew, in its place; does not return."""
     environment = {k: v for k, v in os.environ.items() if (k, v) != (_LOG_LEVEL, _OURS)}
+    environment[_RESTARTS] = str(restarts() + 1)
     command = [sys.executable, "-m", "tfdps.launch", *sys.argv[1:]]
     sys.stdout.flush()
     os.execve(sys.executable, command, environment)
