@@ -216,7 +216,7 @@ def _tpu(name):
         return tf.distribute.TPUStrategy(resolver)
     except (ValueError, RuntimeError, OSError, tf.errors.OpError) as error:
         raise checks.UsageError(
-            f"no TPU at --tpu={name or 'local'}: {(str(error).splitlines() or [''])[0][:200]}"
+            f"no TPU at --tpu={name or 'local'}: {str(error).split('. ')[0][:200]}."
         ) from error
 
 
