@@ -4,10 +4,7 @@ import time
 
 import keras
 
-from tfdps import checks
-
 _LEDGER_SECONDS = 2.0  # about how much work a block of the ledger covers, and a crash can waste
-_REFUSED = -1
 
 
 class LedgerWriter(keras.callbacks.Callback):
@@ -61,20 +58,15 @@ class LedgerWriter(keras.callbacks.Callback):
             self.model.authorize(self._agreed)
 
     def _cover(self, block):
-        """Has the chief write `block` more steps; returns how far all may go."""
-        covered, error = self._agreed + block, None
-        if self._ledger is not None:
-            try:
-                for charge in self._plan.charges(self._agreed, block):  # one a noise multiplier
-                    self._ledger.append(charge)
-            except checks.UsageError as failure:
-                covered, error = _REFUSED, failure
-        covered = self._replicas.broadcast_number(covered)
-        if error is not None:
-            raise error
-        if covered == _REFUSED:
-            raise checks.UsageError("worker 0 cannot write the ledger: see its message.")
-        return covered
+        """Has the chief write `block` more steps, of its clock; returns how far all may go."""
+
+        def write():
+            for charge in self._plan.charges(self._agreed, block):  # one a noise multiplier
+                self._ledger.append(charge)
+
+        if self._plan.private:
+            self._replicas.on_chief(write)
+        return self._replicas.broadcast_number(self._agreed + block)
 
     def _adapt_block(self):
         """Doubles or halves the block towards `_LEDGER_SECONDS` of work.

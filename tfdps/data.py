@@ -8,7 +8,6 @@ import typing
 import numpy as np
 
 from tfdps import checks, image_folder, parts
-from tfdps.parts import WHOLE
 
 DIGITS_SIZE = 1797  # records of sklearn.datasets.load_digits, 8 x 8 grey, 10 classes
 
@@ -86,7 +85,7 @@ def load(
     label=None,
     image_size=None,
     split="train",
-    part=WHOLE,
+    part=parts.WHOLE,
     records_mib=math.inf,
 ):
     """Returns the Dataset `name`, all of one split, in an order that never changes.

@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 
-from tfdps import checks, flags, preemption, run_dir, startup
+from tfdps import checks, files, flags, preemption, run_dir, startup
 
 _RESTART_SECONDS = 2  # for the other workers to notice too
 _MOST_RESTARTS = 20
@@ -31,7 +31,7 @@ def main(argv=None):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except OSError as error:  # permissions, a full disk
-        print(f"tfdps: error: {error.strerror or error}: {error.filename}", file=sys.stderr)
+        print(f"tfdps: error: {files.reason(error)}: {error.filename}", file=sys.stderr)
         return 2
     return 0
 

@@ -19,7 +19,7 @@ import json
 import os
 import time
 
-from tfdps import checks
+from tfdps import checks, files
 from tfdps.charges import Charge, merged
 from tfdps.plan import PrivacyPlan
 
@@ -64,7 +64,7 @@ class Ledger:
             # A torn line would have the whole ledger refused. Its steps were never allowed.
             os.ftruncate(self._file.fileno(), length)
             raise LedgerWriteError(
-                f"cannot write the ledger {self._path}: {error.strerror or error}. Training stopped "
+                f"cannot write the ledger {self._path}: {files.reason(error)}. Training stopped "
                 "before the steps that it could not record; put it right and start again to resume."
             ) from error
         self._last_line = line

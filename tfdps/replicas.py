@@ -118,11 +118,14 @@ class Replicas:
             )
 
     def on_chief(self, function):
-        """Runs a function on the chief alone while the others wait; its UsageError is raised on all."""
-        error = None
+        """Runs a function on the chief alone while the others wait; its UsageError is raised on all.
+
+        Returns its result, and None on the others.
+        """
+        result, error = None, None
         if self.is_chief:
             try:
-                function()
+                result = function()
             except checks.UsageError as failure:
                 error = failure
         message = self.broadcast(str(error or "").encode()).decode()
@@ -130,6 +133,7 @@ class Replicas:
             raise error
         if message:
             raise checks.UsageError(f"worker 0 says: {message}")
+        return result
 
     @contextlib.contextmanager
     def noticing_losses(self):

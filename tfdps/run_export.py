@@ -17,7 +17,7 @@ def export_run(run, model, plan, spec, config, say):
     training = {
         "generator_updates": model.learner.updates,
         "target_epsilon": plan.target_epsilon,
-        "flags": _public_flags(config, spec),
+        "flags": public_flags(config, spec),
     }
     try:
         card = export.write_export(
@@ -38,8 +38,8 @@ def export_run(run, model, plan, spec, config, say):
     return card
 
 
-def _public_flags(config, spec):
-    """The run's flags for the model card, which travels: without this machine's paths."""
+def public_flags(config, spec):
+    """Returns the run's flags as lines, without this machine's paths: as the model card has them."""
     public = dataclasses.replace(config, dataset=spec.name, data_dir=None, model_dir=None, tpu=None)
     return public.to_flags().splitlines()
 

@@ -11,7 +11,7 @@ from tfdps.authorization import LedgerWriter
 from tfdps.plan import PrivacyPlan, make_plan
 from tfdps.preemption import StopRequest
 from tfdps.run_dir import RunDir
-from tfdps.run_export import export_run
+from tfdps.run_export import export_run, public_flags
 
 _STEPS_PER_EXECUTION = 10
 _CHECKPOINTS_KEPT = 2
@@ -117,13 +117,7 @@ def _prepare(run, config, say):
 
 def _shared_plan(on, run, config, num_records):
     """The chief's plan, on every worker."""
-    plan = None
-
-    def make():
-        nonlocal plan
-        plan = plan_of_run(run, config, num_records)
-
-    on.on_chief(make)
+    plan = on.on_chief(lambda: plan_of_run(run, config, num_records))
     if on.num_workers == 1:
         return plan
     sent = on.broadcast(json.dumps(dataclasses.asdict(plan)).encode() if plan else b"")
@@ -132,8 +126,8 @@ def _shared_plan(on, run, config, num_records):
 
 def _public_settings(config, dataset):
     """What all workers must agree on, as lines: all flags but for their machine's paths."""
-    settings = dataclasses.replace(config, data_dir=None, model_dir=None)
-    return f"{settings.to_flags()}{dataset.size} records, {dataset.fingerprint}\n{dataset.spec}\n"
+    data_set = f"{dataset.size} records, {dataset.fingerprint}", str(dataset.spec)
+    return "\n".join([*public_flags(config, dataset.spec), *data_set])
 
 
 def describe(plan, on):

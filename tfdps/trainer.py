@@ -98,10 +98,12 @@ class DPSinkhorn(keras.Model):
             "this step is in no ledger: call authorize() after the ledger has it on disk",
         )
         # An assertion alone would run beside the step; what depends on it waits for it.
-        with tf.control_dependencies([covered] if covered is not None else []):
+        waited_for = [] if covered is None else [covered]
+        with tf.control_dependencies(waited_for):
             self.noisy_steps.assign_add(1)
-        return (self._after(covered, part) for part in draw)
+        return (_after(waited_for, part) for part in draw)
 
-    def _after(self, covered, part):
-        with tf.control_dependencies([covered] if covered is not None else []):
-            return tf.nest.map_structure(tf.identity, part, expand_composites=True)
+
+def _after(operations, part):
+    with tf.control_dependencies(operations):
+        return tf.nest.map_structure(tf.identity, part, expand_composites=True)

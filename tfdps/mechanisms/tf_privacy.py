@@ -27,6 +27,7 @@ class _FreshGaussianSumQuery(gaussian_query.GaussianSumQuery):
     state is 32 bits. Here it comes from a Philox generator of its own, whose whole state, key and
     counter, is 192 bits from the operating system. Made in the scope of a tf.distribute strategy it
     is a stream for each replica: its key there is a hash of the state's and the replica's number.
+    tf.distribute then gives the first worker's state to the others: once, over their network.
     """
 
     def __init__(self, l2_norm_clip, stddev):
