@@ -34,7 +34,7 @@ def normals():
 def fields(layer, normals):
     """How far each pixel moves, [n, 2, H, W]: columns, then rows."""
     amplitudes = layer.amplitudes(normals).numpy().reshape(len(normals), 2, -1)
-    moved = float(layer.warp) * amplitudes @ layer.bumps.numpy()[:, :: SHAPE[2]]
+    moved = float(layer.warp) * amplitudes @ layer.bumps.values().numpy()[:, :: SHAPE[2]]
     return moved.reshape(len(normals), 2, *SHAPE[:2])
 
 

@@ -10,6 +10,7 @@ from conftest import ROOT
 
 # A module imports only from rows above its own (and the adapter within mechanisms).
 ROWS = [
+    ["byte_table"],
     ["checks", "files", "random_cosines", "parts", "preemption", "mechanism_settings"],
     [
         "config",

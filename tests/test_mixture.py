@@ -46,6 +46,13 @@ def with_atoms(given):
     return model
 
 
+def kept(model):
+    """What the tables of a model hold, beside the numbers that were given."""
+    layer = model.get_layer("images")
+    names = ("means", "factors", "basis", "gains")
+    return {name: getattr(layer, name).values().numpy() for name in names}
+
+
 @pytest.fixture(scope="module")
 def model():
     return with_atoms(atoms())
@@ -155,8 +162,9 @@ class TestGenerator:
         z, labels = inputs(64)
         given = atoms() | {"grain": np.linspace(0, 0.1, PIXELS)}
         model = with_atoms(given)
+        given |= kept(model)
         layer, expected = model.get_layer("images"), []
-        directions, phases = layer.noise.directions.numpy(), layer.noise.phases.numpy()
+        directions, phases = layer.noise.directions.values().numpy(), layer.noise.phases.numpy()
         for each, label in zip(z.numpy(), labels.numpy(), strict=True):
             k = layer.place_of(each[None, 0], np.int32([label]))[0].numpy()[0]
             normals = scipy.special.ndtri(each[1:].astype(np.float64))
@@ -174,6 +182,7 @@ class TestGenerator:
         given = atoms(spread=0.02)
         given["means"] *= 0.5
         model = with_atoms(given)
+        given |= kept(model)
         size = 20_000
         z, _ = inputs(size)
         rows = np.swapaxes(given["factors"], -1, -2) @ given["basis"]  # [L, p, d]

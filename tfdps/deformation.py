@@ -4,7 +4,8 @@ import keras
 import numpy as np
 
 from tfdps import checks
-from tfdps.random_cosines import RandomCosines, fixed
+from tfdps.byte_table import ByteTable
+from tfdps.random_cosines import RandomCosines
 
 # How far a pixel is moved at most: three standard deviations of a warp of 1.
 _REACH = 3
@@ -25,7 +26,7 @@ class Deformation(keras.layers.Layer):
     rows; beyond the image its border goes on. Sums of shifted images alone: no gather with indices
     that a draw decides, which a TPU is slow at.
 
-    Weights, none trainable: warp [], pixels; mirror [], 1 or 0. Both are 0 until `set`.
+    Weights, none trainable: warp [], pixels; mirror [], 1 or 0, both 0 until `set`; bumps, a ByteTable.
 
     Args:
       image_shape: (height, width, channels).
@@ -41,9 +42,7 @@ class Deformation(keras.layers.Layer):
         self.warp = self.add_weight(name="warp", shape=(), initializer="zeros", trainable=False)
         self.mirror = self.add_weight(name="mirror", shape=(), initializer="zeros", trainable=False)
         bumps = np.repeat(_bumps(*self.image_shape[:2]), self.image_shape[2], axis=1)
-        self.bumps = self.add_weight(
-            name="bumps", shape=bumps.shape, initializer=fixed(bumps), trainable=False
-        )
+        self.bumps = ByteTable(bumps.shape, axis=1, initial=bumps, name="bumps")
 
     def set(self, *, warp, mirror):
         """Sets how much is bent, and whether images are mirrored; returns None.
@@ -74,7 +73,7 @@ class Deformation(keras.layers.Layer):
         # Channels beside columns: an ONNX runtime is slow at an axis of one channel.
         images = keras.ops.reshape(images, (-1, height, width * channels))
         amplitudes = keras.ops.reshape(self.amplitudes(normals), (-1, 2, _BUMPS**2))
-        moved = self.warp * keras.ops.matmul(amplitudes, self.bumps)
+        moved = self.warp * keras.ops.matmul(amplitudes, self.bumps.values())
         moved = keras.ops.clip(moved, -float(_REACH), float(_REACH))
         moved = keras.ops.reshape(moved, (-1, 2, height, width * channels))
         images = _moved(images, moved[:, 0], axis=2, stride=channels)

@@ -3,6 +3,8 @@
 import keras
 import numpy as np
 
+from tfdps.byte_table import ByteTable, fixed
+
 # Radians by which one standard deviation turns a cosine: normals a tenth of that apart give like
 # numbers, normals one apart have none in common (a correlation of exp(-4^2 / 2)).
 _TURN = 4.0
@@ -16,7 +18,7 @@ class RandomCosines(keras.layers.Layer):
     Recht, NeurIPS 2007). Numbers whose directions are at right angles, as most are from a p of about
     20, have a correlation of exp(-16).
 
-    Weights, none trainable: directions [p, count], phases [count]; random, the same in every layer
+    Weights, none trainable: directions [p, count], a ByteTable, and phases [count]; random, the same in every layer
     of a size and seed.
 
     Args:
@@ -32,27 +34,19 @@ class RandomCosines(keras.layers.Layer):
         random = np.random.default_rng(self.seed)
         directions = random.normal(size=(input_shape[-1], self.count))
         directions *= _TURN / np.linalg.norm(directions, axis=0)
-        self.directions = self.add_weight(
-            name="directions",
-            shape=directions.shape,
-            initializer=fixed(directions),
-            trainable=False,
-        )
+        self.directions = ByteTable(directions.shape, axis=0, initial=directions, name="directions")
         phases = random.uniform(0, 2 * np.pi, self.count)
         self.phases = self.add_weight(
             name="phases", shape=phases.shape, initializer=fixed(phases), trainable=False
         )
 
     def call(self, normals):
-        return 2**0.5 * keras.ops.cos(keras.ops.matmul(normals, self.directions) + self.phases)
+        return 2**0.5 * keras.ops.cos(
+            keras.ops.matmul(normals, self.directions.values()) + self.phases
+        )
 
     def compute_output_shape(self, input_shape):
         return (input_shape[0], self.count)
 
     def get_config(self):
         return super().get_config() | {"count": self.count, "seed": self.seed}
-
-
-def fixed(value):
-    """Returns an initializer that fills a weight with `value`."""
-    return lambda shape, dtype: keras.ops.cast(keras.ops.broadcast_to(value, shape), dtype)
