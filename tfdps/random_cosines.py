@@ -18,8 +18,8 @@ class RandomCosines(keras.layers.Layer):
     Recht, NeurIPS 2007). Numbers whose directions are at right angles, as most are from a p of about
     20, have a correlation of exp(-16).
 
-    Weights, none trainable: directions [p, count], a ByteTable, and phases [count]; random, the same in every layer
-    of a size and seed.
+    Weights, none trainable: directions [p, count], a ByteTable, and phases [count]; random, the same
+    in every layer of a size and seed.
 
     Args:
       count: how many numbers.
