@@ -15,7 +15,7 @@ import tensorflow as tf
 import tf2onnx
 
 import tfdps
-from tfdps import checks, generators, grids
+from tfdps import checks, generators, grids, onnx_tables
 
 ONNX_OPSET = 17
 ONNX_METADATA_KEY = "tfdps.model_card"
@@ -139,7 +139,11 @@ def _replacing(directory):
 def _write_saved_model(path, generator, num_classes):
     """Writes the SavedModel; ExportArchive, because session loaders cannot read a tf.Module's."""
     latent_dim = generator.inputs[0].shape[-1]
+    labels = tf.TensorSpec([None], tf.int32, name="labels")
+    seed = tf.TensorSpec([2], tf.int32, name="seed")
 
+    # Functions, so that the file holds the generator once, for all signatures to call.
+    @tf.function(input_signature=[_z_spec(generator), labels], autograph=False)
     def decode(z, labels):
         # Refused rather than answered with the image of no class. (XLA drops assertions.)
         tf.debugging.Assert(
@@ -149,6 +153,7 @@ def _write_saved_model(path, generator, num_classes):
         )
         return {"images": generator([z, labels], training=False)}
 
+    @tf.function(input_signature=[labels, seed], autograph=False)
     def sample(labels, seed):
         # Philox on every device: the same seed gives the same images wherever it is served.
         z = tf.random.stateless_uniform([tf.shape(labels)[0], latent_dim], seed, alg="philox")
@@ -157,14 +162,12 @@ def _write_saved_model(path, generator, num_classes):
         images = tf.clip_by_value(tf.round((images + 1.0) * 127.5), 0.0, 255.0)
         return {"images": tf.cast(images, tf.uint8)}
 
-    labels = tf.TensorSpec([None], tf.int32, name="labels")
-    seed = tf.TensorSpec([2], tf.int32, name="seed")
     # Not archive.track(generator): the endpoints bring their weights, and track would store them
     # a second time.
     archive = keras.export.ExportArchive()
-    archive.add_endpoint("sample", sample, input_signature=[labels, seed])
-    archive.add_endpoint("serving_default", sample, input_signature=[labels, seed])
-    archive.add_endpoint("decode", decode, input_signature=[_z_spec(generator), labels])
+    archive.add_endpoint("sample", sample)
+    archive.add_endpoint("serving_default", sample)
+    archive.add_endpoint("decode", decode)
     with _quiet("absl", "tensorflow"):
         archive.write_out(path, verbose=False)
 
@@ -186,6 +189,7 @@ def _to_onnx(generator):
             input_signature=signature,
             opset=ONNX_OPSET,
         )
+    onnx_tables.keep_bytes(model, generator)
     return model
 
 
