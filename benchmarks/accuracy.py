@@ -8,6 +8,10 @@ tested on a tenth of the training split that the run does not see: choose settin
 flag of a run may follow for it, as --num_atoms=8. With --log=FILE each finished run is a line of the
 file, and the same command started again goes on where it was stopped; benchmarks/accuracy.jsonl has
 the runs behind README's table: take those out that a change of the recipe makes void.
+
+    python benchmarks/accuracy.py --export=saved_models/mnist_eps1 --data_dir=DATA
+
+does the same with the images of an export, a generator.onnx, and trains none.
 Accuracies are of real records without noise.
 """
 
@@ -21,15 +25,18 @@ import time
 
 import numpy as np
 
-from tfdps import flags, startup
+from tfdps import class_labels, flags, sampling_client, startup
 
 
 def main():
     settings, rest = parse()
+    if settings.export:
+        rest = [*sampling_client.load(settings.export).card["training"]["flags"], *rest]
     _, config = flags.parse([sys.argv[0], *rest])
     names = settings.classifiers.split(",")
     wanted = {
-        "flags": " ".join(flag for flag in rest if not flag.startswith("--data_dir")),
+        "flags": settings.export
+        or " ".join(flag for flag in rest if not flag.startswith("--data_dir")),
         "samples": settings.samples,
         "heldout": settings.heldout,
     }
@@ -39,7 +46,7 @@ def main():
         startup.load_tensorflow()
         training, test = datasets(config, settings.heldout)
     for run in missing:
-        done[run] = one_run(config, training, test, wanted | {"run": run}, names)
+        done[run] = one_run(config, training, test, wanted | {"run": run}, names, settings.export)
         line = json.dumps(done[run])
         print(line, flush=True)
         if settings.log:
@@ -54,6 +61,7 @@ def main():
 def parse():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("--runs", type=int, default=1)
+    parser.add_argument("--export", help="an export to draw from, in place of a run of its own")
     parser.add_argument("--samples", type=int, default=60_000, help="images of a run")
     parser.add_argument("--classifiers", default="logreg,mlp,cnn")
     parser.add_argument("--heldout", action="store_true", help="do not touch the test split")
@@ -76,21 +84,29 @@ def results_in(path, wanted, names):
     }
 
 
-def one_run(config, training, test, line, names):
+def one_run(config, training, test, line, names, export):
     """The line, with what the run found: epsilon, seconds, accuracies in %."""
     from tfdps.evaluation import classifiers
 
     started = time.perf_counter()
-    generator, epsilon = trained(config, training)
-    line |= {"epsilon": round(epsilon, 4), "train_s": round(time.perf_counter() - started, 1)}
-    images, labels = drawn(generator, line["samples"], training.spec.num_classes, line["run"])
+    classes = training.spec.num_classes
+    if export:
+        sampler = sampling_client.load(export)
+        epsilon = sampler.card["privacy"]["epsilon"]
+        labels = class_labels.in_turn(range(classes), 0, line["samples"])
+        images = sampler.sample(labels, seed=line["run"])
+    else:
+        generator, epsilon = trained(config, training)
+        line |= {"train_s": round(time.perf_counter() - started, 1)}
+        images, labels = drawn(generator, line["samples"], classes, line["run"])
+    line |= {"epsilon": round(epsilon, 4)}
     for name in names:
         accuracy = classifiers.accuracy(
             name,
             images,
             labels,
             test=(test.images, test.labels),
-            num_classes=training.spec.num_classes,
+            num_classes=classes,
             seed=line["run"],
         )
         line[name] = round(100 * accuracy, 2)

@@ -1,4 +1,4 @@
-"""Ships a trained generator: SavedModel, ONNX, their parity, the model card, a sample grid."""
+"""Ships a trained generator: SavedModel, ONNX, their parity, the model card, flags, a sample grid."""
 
 import contextlib
 import datetime
@@ -15,10 +15,9 @@ import tensorflow as tf
 import tf2onnx
 
 import tfdps
-from tfdps import checks, generators, grids, onnx_tables
+from tfdps import artefacts, checks, generators, grids, onnx_metadata, onnx_tables, warmup
 
 ONNX_OPSET = 17
-ONNX_METADATA_KEY = "tfdps.model_card"
 # Largest difference of a pixel in [-1, 1]. Float32 rounding alone gives 4e-6 for mlp and dcgan and
 # up to 1e-5 for biggan (its convolutions against float64: 6e-6); a grey level is 8e-3. The card has
 # what was measured.
@@ -31,17 +30,16 @@ _GRID_CLASSES = 20  # of a data set with more classes the grid shows the first o
 def write_export(directory, *, generator, generator_name, spec, privacy, training):
     """Writes the export folder and returns its model card, a dict, as model_card.json has it.
 
-    The folder holds saved_model/1/, generator.onnx, model_card.json and samples.png. It appears
-    under its name only when all of it is written and the two formats agree; a former export stays
-    until then, and stays if this one fails.
+    The folder holds what `artefacts` lists. It appears under its name only when all of it is written
+    and the two formats agree; a former export stays until then, and stays if this one fails.
 
-    The SavedModel answers (TensorFlow Serving layout):
+    The SavedModel answers (TensorFlow Serving layout, with requests to warm it up):
       sample, serving_default: labels int32 [None], seed int32 [2] -> images uint8 [None, H, W, C];
         z is drawn inside, and the same seed and labels give the same images.
       decode: z float32 [None, latent], labels int32 [None] -> images float32 [None, H, W, C] in
         [-1, 1]. Both refuse labels outside [0, num_classes).
-    generator.onnx is `decode`, opset 17, with the card under `tfdps.model_card` in its metadata.
-    ONNX has no assertions: what it returns for a label outside the range means nothing.
+    generator.onnx is `decode`, opset 17. ONNX has no assertions: of a label outside the range ONNX
+    Runtime says on a CPU that it is out of bounds, and an image without a label is NaN elsewhere.
 
     Guarantee: holds the generator's weights and statistics, the card and what follows from them;
     no optimizer, noise or sampler state.
@@ -52,7 +50,8 @@ def write_export(directory, *, generator, generator_name, spec, privacy, trainin
       generator_name: its architecture.
       spec: the DatasetSpec: name, image_shape, num_classes, class_names.
       privacy: the card's privacy block, verbatim.
-      training: the card's training block, verbatim. Neither may hold NaN or infinity.
+      training: the card's training block, verbatim. Neither may hold NaN or infinity. Its `flags`, a
+        list of lines, are run.flags.
 
     Raises:
       UsageError: if `directory` holds something that is no export.
@@ -83,8 +82,14 @@ def write_export(directory, *, generator, generator_name, spec, privacy, trainin
     with _replacing(os.path.abspath(directory)) as folder:
         saved_model = os.path.join(folder, "saved_model", "1")
         _write_saved_model(saved_model, generator, spec.num_classes)
+        warmup.write_warmup(
+            saved_model,
+            name=spec.name,
+            latent_dim=card["generator"]["latent_dim"],
+            num_classes=spec.num_classes,
+        )
         loaded = tf.saved_model.load(saved_model)
-        onnx_model = _to_onnx(generator)
+        onnx_model = _to_onnx(generator, spec.num_classes)
         error = _parity_error(onnx_model, loaded, spec.num_classes)
         if not error <= PARITY_TOLERANCE:  # a NaN fails too
             raise RuntimeError(
@@ -92,16 +97,25 @@ def write_export(directory, *, generator, generator_name, spec, privacy, trainin
                 f"{PARITY_TOLERANCE:g}; nothing was exported."
             )
         card["parity"] = {"onnx_max_abs_error": error, "onnx_opset": ONNX_OPSET}
-        text = _strict_json(card)
-        onnx.helper.set_model_props(onnx_model, {ONNX_METADATA_KEY: text})
-        onnx.checker.check_model(onnx_model, full_check=True)
-        onnx.save(onnx_model, os.path.join(folder, "generator.onnx"))
-        with open(os.path.join(folder, "model_card.json"), "w", encoding="utf-8") as file:
-            file.write(text)
         labels = np.repeat(np.arange(min(spec.num_classes, _GRID_CLASSES)), _GRID_COLUMNS)
         images = loaded.sample(tf.constant(labels, tf.int32), tf.constant([0, 0]))["images"]
         grids.save_png(os.path.join(folder, "samples.png"), images, columns=_GRID_COLUMNS)
+        _write(folder, "run.flags", "".join(f"{line}\n" for line in training.get("flags", ())))
+        onnx_path = os.path.join(folder, artefacts.ONNX)
+        onnx.save(onnx_model, onnx_path)
+        card["files"] = artefacts.hashes(folder)
+        text = _strict_json(card)
+        onnx.helper.set_model_props(onnx_model, {onnx_metadata.MODEL_CARD: text})
+        onnx.checker.check_model(onnx_model, full_check=True)
+        onnx.save(onnx_model, onnx_path)
+        for path in (artefacts.CARD_IN_SAVED_MODEL, artefacts.CARD):
+            _write(folder, path, text)
     return json.loads(text)
+
+
+def _write(folder, path, text):
+    with open(os.path.join(folder, path), "w", encoding="utf-8", newline="\n") as file:
+        file.write(text)
 
 
 def _strict_json(card):
@@ -176,12 +190,16 @@ def _z_spec(generator):
     return tf.TensorSpec([None, generator.inputs[0].shape[-1]], tf.float32, name="z")
 
 
-def _to_onnx(generator):
+def _to_onnx(generator, num_classes):
     """Returns the ONNX model of the generator in inference mode: z, labels -> images."""
     signature = [_z_spec(generator), tf.TensorSpec([None], tf.int32, name="labels")]
 
     def decode(z, labels):
-        return {"images": generator([z, labels], training=False)}
+        known = (labels >= 0) & (labels < num_classes)
+        # A table has no row num_classes, while a negative one is counted from its end.
+        images = generator([z, tf.where(known, labels, num_classes)], training=False)
+        nothing = tf.where(known, np.float32(0), np.float32(np.nan))
+        return {"images": images + nothing[:, None, None, None]}
 
     with _quiet("tf2onnx", "tensorflow"):
         model, _ = tf2onnx.convert.from_function(

@@ -91,8 +91,12 @@ def _define(values):
         else:
             _DEFINE[_plain_type(field.type)](field.name, field.default, text, **common)
     flags.DEFINE_integer("num", 64, "--mode=sample: how many images.", **common)
-    flags.DEFINE_list("labels", None, "--mode=sample: class numbers, taken in turn.", **common)
-    flags.DEFINE_string("out", None, "--mode=sample: a .png, a .npz or a folder.", **common)
+    flags.DEFINE_string(
+        "labels", None, "--mode=sample: classes, taken in turn: 0-4,7 or names.", **common
+    )
+    flags.DEFINE_string(
+        "out", None, "--mode=sample: a .png, .npz or .parquet file, or a folder/.", **common
+    )
     flags.DEFINE_integer("seed", 0, "--mode=sample: the same seed, the same images.", **common)
 
 

@@ -63,20 +63,25 @@ def save_png(path, images, *, columns):
     _write(path, class_grid(images, columns))
 
 
-def save_image(path, image):
-    """Writes one uint8 image [H, W, C] to `path` as PNG at its own size, whole or not at all."""
-    _write(path, np.asarray(image))
+def as_picture(image):
+    """Returns a uint8 image [H, W, C] as Pillow takes it: grey ones without their axis of channels.
 
-
-def _write(path, image):
+    Raises:
+      UsageError: unless it has 1 (grey), 3 (RGB) or 4 (RGBA) channels.
+    """
     channels = image.shape[-1]
     if channels not in (1, 3, 4):
         raise checks.UsageError(f"a PNG file holds 1, 3 or 4 channels, received {channels}.")
+    return image[..., 0] if channels == 1 else image
+
+
+def _write(path, image):
+    picture = as_picture(image)
     path = os.path.abspath(path)
     os.makedirs(os.path.dirname(path), exist_ok=True)
     temporary = f"{path}.{os.getpid()}.tmp"
     try:
-        Image.fromarray(image[..., 0] if channels == 1 else image).save(temporary, format="PNG")
+        Image.fromarray(picture).save(temporary, format="PNG")
         os.replace(temporary, path)
     finally:
         if os.path.exists(temporary):

@@ -4,9 +4,12 @@ import os
 import sys
 import time
 
-import numpy as np
+from tfdps import checks, files, preemption, startup
 
-from tfdps import checks, files, flags, preemption, run_dir, startup
+try:
+    from tfdps import flags, run_dir
+except ModuleNotFoundError as missing:
+    sys.exit(f"tfdps: error: {startup.what_is_missing(missing)}")
 
 _RESTART_SECONDS = 2  # for the other workers to notice too
 _MOST_RESTARTS = 20
@@ -149,26 +152,14 @@ def _sample(values, config):
     if not config.model_dir:
         raise checks.UsageError("model_dir is missing: give the --model_dir of a run or an export.")
     startup.load_tensorflow()
-    from tfdps import samples
+    from tfdps import sample_command, samples
 
     sampler = samples.load_sampler(config.model_dir)
-    classes = _classes(values.labels, len(sampler.class_names))
-    labels = np.resize(np.asarray(classes, np.int32), values.num)
-    images = sampler.sample(labels, values.seed)
-    samples.save_samples(values.out, images, labels, sampler.class_names)
-    print(f"{values.num} images in {values.out}.")
-
-
-def _classes(labels, num_classes):
-    """The class numbers of --labels; all of them by default."""
-    if labels is None:
-        return list(range(num_classes))
-    for label in labels:
-        if not label.strip().isdigit() or int(label) >= num_classes:
-            raise checks.UsageError(
-                f"labels must be class numbers from 0 to {num_classes - 1}, received {label!r}."
-            )
-    return [int(label) for label in labels]
+    lines = sample_command.draw(
+        sampler, values.out, num=values.num, labels=values.labels, seed=values.seed
+    )
+    for line in lines:
+        print(line)
 
 
 def run():

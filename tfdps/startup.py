@@ -4,13 +4,34 @@ import contextlib
 import os
 import sys
 
+from tfdps import checks
+
 _LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 _OURS = "3"
 _RESTARTS = "TFDPS_RESTARTS"
 
 
+def what_is_missing(error):
+    """Returns what to do about a ModuleNotFoundError of a package that drawing images needs not."""
+    return (
+        f'{error.name} is missing: training takes pip install "tfdps[train]", on Python 3.10 or 3.11. '
+        "tfdps-sample and tfdps-verify work without."
+    )
+
+
 def load_tensorflow():
-    """Imports TensorFlow, silent unless the user set TF_CPP_MIN_LOG_LEVEL or the import fails."""
+    """Imports TensorFlow, silent unless the user set TF_CPP_MIN_LOG_LEVEL or the import fails.
+
+    Raises:
+      UsageError: it is not installed.
+    """
+    try:
+        _load_tensorflow()
+    except ModuleNotFoundError as error:
+        raise checks.UsageError(what_is_missing(error)) from error
+
+
+def _load_tensorflow():
     if _LOG_LEVEL in os.environ:
         import tensorflow  # noqa: F401
 

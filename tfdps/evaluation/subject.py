@@ -4,6 +4,7 @@ import dataclasses
 import pathlib
 
 from tfdps import checks, data, run_dir, samples
+from tfdps.sampler import Sampler
 
 _DATA_FLAGS = ("dataset", "label", "image_size")
 
@@ -12,11 +13,11 @@ _DATA_FLAGS = ("dataset", "label", "image_size")
 class Subject:
     """An export with its data. Images of both data sets have its shape and its classes.
 
-    sampler: the export, a samples.Sampler.
+    sampler: the export, a sampler.Sampler.
     report_dir: pathlib.Path of the folder that results go to.
     """
 
-    sampler: samples.Sampler
+    sampler: Sampler
     report_dir: pathlib.Path
     _data: dict
     _options: object

@@ -1,0 +1,124 @@
+"""Whether an export is what its model card says: epsilon computed again, files against their hashes.
+
+No TensorFlow: dp-accounting composes the card's events, and the plan is made again from its flags.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+
+from tfdps import artefacts, checks, claims
+
+_LEDGER = "ledger.jsonl"
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """What was found.
+
+    Attributes:
+      card: the model card, a dict.
+      statement: lines that say what the card claims, and what was computed and compared.
+      problems: lines, one for each thing that is not as the card says; none where all is.
+      card_sha256: the hash of the card's text, hex digits.
+    """
+
+    card: dict
+    statement: list
+    problems: list
+    card_sha256: str
+
+
+def verify(path):
+    """Returns the Verdict on a model_dir, an export, a SavedModel's folder or a generator.onnx.
+
+    Checked are: that all copies of the card are alike; that every file that it lists is there and has
+    its hash, and no other file is in the SavedModel; and what `claims` checks: epsilon by RDP and PLD.
+
+    Guarantee: reads no private records. What it cannot see is a card that was changed in all its
+    copies, with flags, events and hashes to match: for that compare the card's own hash, which the
+    statement has, with the one that its publisher names.
+
+    Args:
+      path: a text. An artefact that is alone is checked with the card inside it.
+
+    Raises:
+      UsageError: there is no such thing, or no model card in it.
+    """
+    path = os.path.expanduser(path)
+    found, part, ledger = _found(path)
+    cards = {name: artefacts.card_text(name, found[name]) for name in _card_places(found, part)}
+    whole = [name for name, text in cards.items() if text]
+    if not whole:
+        raise checks.UsageError(
+            f"{path} holds no model card: name an export of tfdps, its saved_model/1, its "
+            "generator.onnx, or the model_dir of a run."
+        )
+    text = cards[whole[0]]
+    try:
+        card = json.loads(text)
+        listed = dict(card["files"])
+        statement, problems = claims.check(card, ledger)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise checks.UsageError(
+            f"{whole[0]} of {path} is no model card, or is damaged ({type(error).__name__}: {error})."
+        ) from error
+    problems += [
+        f"{name}: the model card in it is {'missing' if not copy else f'not that of {whole[0]}'}."
+        for name, copy in cards.items()
+        if copy != text
+    ]
+    matching, wrong = _compared(found, part, listed)
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    statement += [
+        f"Files: {matching} of {matching + len(wrong)} are as the card has them.",
+        f"SHA-256 of the card: {digest}",
+    ]
+    return Verdict(card, statement, problems + wrong, digest)
+
+
+def _found(path):
+    """({name: path} of the files there are, which part of an export they are, the ledger or None)."""
+    if os.path.isfile(path) and os.path.basename(path) != artefacts.CARD:
+        return {artefacts.ONNX: path}, artefacts.ONNX, None
+    folder = os.path.dirname(path) or "." if os.path.isfile(path) else path
+    if not os.path.isdir(folder):
+        raise checks.UsageError(f"there is nothing at {path}.")
+    if os.path.isfile(os.path.join(folder, "saved_model.pb")):
+        return artefacts.files(folder, artefacts.SAVED_MODEL), artefacts.SAVED_MODEL, None
+    ledger, export = (os.path.join(folder, name) for name in (_LEDGER, "export"))
+    if os.path.isdir(export):
+        return artefacts.files(export), "", ledger if os.path.isfile(ledger) else None
+    return artefacts.files(folder), "", None
+
+
+def _card_places(found, part):
+    """The names of the files that have to be or hold the card, and are there; of a whole export all."""
+    names = (artefacts.CARD, artefacts.CARD_IN_SAVED_MODEL, artefacts.ONNX)
+    return [name for name in names if name in found and name.startswith(part)]
+
+
+def _compared(found, part, listed):
+    """(how many files have their hash, a line for each one that has not)."""
+    expected = {name: value for name, value in listed.items() if name.startswith(part)}
+    wrong = []
+    for name, value in expected.items():
+        if name not in found:
+            wrong.append(f"{name}: is missing.")
+            continue
+        try:
+            if artefacts.sha256(name, found[name]) != value:
+                wrong.append(f"{name}: was changed, its SHA-256 is not the card's.")
+        except ValueError as error:
+            wrong.append(f"{name}: {error}")
+    known = {*expected, artefacts.CARD_IN_SAVED_MODEL}
+    added = [
+        n for n in found if n not in known and n.startswith(f"{_folder(artefacts.SAVED_MODEL)}/")
+    ]
+    matching = len(expected) - len(wrong)
+    return matching, wrong + [f"{name}: is not in the card." for name in added]
+
+
+def _folder(name):
+    return name.split("/")[0]
