@@ -1,13 +1,11 @@
 import dataclasses
-import os
 
 import keras
 import numpy as np
 import onnxruntime
 import pytest
-from PIL import Image
 
-from tfdps import export, generators, grids, samples
+from tfdps import export, generators, samples
 from tfdps.checks import UsageError
 
 
@@ -134,55 +132,3 @@ class TestDecode:
     def test_latents_and_labels_outside_their_range_are_refused(self, sampler, z, labels, message):
         with pytest.raises(UsageError, match=message):
             sampler.decode(z, labels)
-
-
-class TestSaveSamples:
-    images = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3), np.uint8)
-    labels = np.array([0, 1, 0, 1, 1])
-    names = ("T - shirt / top", "Bag")
-
-    def save(self, out, images=images):
-        samples.save_samples(str(out), images, self.labels, self.names)
-
-    def test_png_is_a_grid(self, tmp_path):
-        self.save(tmp_path / "grid.PNG")
-        picture = np.asarray(Image.open(tmp_path / "grid.PNG"))
-        np.testing.assert_array_equal(picture, grids.class_grid(self.images, 10))
-
-    def test_npz_holds_images_and_labels(self, tmp_path):
-        self.save(tmp_path / "new" / "out.npz")
-        arrays = np.load(tmp_path / "new" / "out.npz")
-        assert set(arrays) == {"images", "labels"}
-        np.testing.assert_array_equal(arrays["images"], self.images)
-        np.testing.assert_array_equal(arrays["labels"], self.labels)
-        assert os.listdir(tmp_path / "new") == ["out.npz"]
-
-    @pytest.mark.parametrize("out", ["folder", "folder.v1/"])
-    def test_a_folder_has_a_sub_folder_for_each_class(self, tmp_path, out):
-        samples.save_samples(f"{tmp_path}/{out}", self.images, self.labels, self.names)
-        folder = tmp_path / out
-        assert sorted(os.listdir(folder)) == ["Bag", "T_-_shirt_top"]
-        for index, name in enumerate(["T_-_shirt_top", "Bag", "T_-_shirt_top", "Bag", "Bag"]):
-            picture = np.asarray(Image.open(folder / name / f"{index:06d}.png"))
-            np.testing.assert_array_equal(picture, self.images[index])
-        assert os.listdir(tmp_path) == [folder.name]
-
-    def test_a_folder_that_is_not_empty_is_left_alone(self, tmp_path):
-        (tmp_path / "kept").touch()
-        with pytest.raises(UsageError, match="exists and is not empty"):
-            self.save(f"{tmp_path}/")
-        assert os.listdir(tmp_path) == ["kept"]
-
-    def test_a_failure_leaves_no_half_folder(self, tmp_path):
-        with pytest.raises(ValueError, match="longer"):
-            self.save(tmp_path / "folder", self.images[:3])
-        assert not os.listdir(tmp_path)
-
-    def test_another_suffix_is_refused(self, tmp_path):
-        with pytest.raises(UsageError, match=r"must end in .png, .npz or.* received .*out.jpg"):
-            self.save(tmp_path / "out.jpg")
-
-    def test_class_names_that_would_share_a_folder_are_numbered(self):
-        assert samples._folder_names(["a/b", "a b", "c"]) == ["000_a_b", "001_a_b", "002_c"]
-        assert samples._folder_names(["A", "a"]) == ["000_A", "001_a"]
-        assert samples._folder_names(["..", "x"]) == ["000_", "001_x"]
