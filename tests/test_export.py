@@ -1,4 +1,5 @@
 import dataclasses
+import hashlib
 import json
 import os
 import subprocess
@@ -17,7 +18,7 @@ from tfdps.checks import UsageError
 
 QUIET = dict(os.environ, TF_CPP_MIN_LOG_LEVEL="3")
 PRIVACY = {"epsilon": 9.99, "delta": 1e-5, "accountant": "rdp", "caveats": ["épsilon"]}
-TRAINING = {"steps": 12, "learning_rate": 0.001}
+TRAINING = {"steps": 12, "learning_rate": 0.001, "flags": ["--dataset=digits", "--num_steps=12"]}
 
 
 @dataclasses.dataclass
@@ -86,6 +87,7 @@ def test_the_folder_holds_what_the_layout_says_and_nothing_else(exported):
     assert sorted(os.listdir(exported.path)) == [
         "generator.onnx",
         "model_card.json",
+        "run.flags",
         "samples.png",
         "saved_model",
     ]
@@ -184,8 +186,44 @@ class TestOnnx:
         onnx.checker.check_model(model, full_check=True)
         metadata = {entry.key: entry.value for entry in model.metadata_props}
         text = (exported.path / "model_card.json").read_text(encoding="utf-8")
-        assert metadata["tfdps.model_card"] == text
+        assert metadata == {"tfdps.model_card": text}
         assert {i.domain: i.version for i in model.opset_import}[""] == export.ONNX_OPSET
+
+    @pytest.mark.parametrize("label", [-1, 3])
+    def test_a_label_outside_the_range_is_an_error_or_makes_no_image(self, path, label):
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        inputs = {"z": np.zeros((2, 4), np.float32), "labels": np.array([0, label], np.int32)}
+        try:
+            (images,) = session.run(None, inputs)
+        except Exception as error:  # ONNX Runtime's have no common class but this
+            assert "out of data bounds" in str(error)
+        else:
+            assert np.isfinite(images[0]).all()
+            assert np.isnan(images[1]).all()
+
+
+def test_the_same_card_is_in_the_assets_of_the_saved_model(exported):
+    path = exported.path / "saved_model" / "1" / "assets" / "model_card.json"
+    assert path.read_bytes() == (exported.path / "model_card.json").read_bytes()
+
+
+def test_the_card_has_a_hash_of_every_other_file(exported):
+    there = [path for path in exported.path.rglob("*") if path.is_file()]
+    names = {str(path.relative_to(exported.path)): path for path in there}
+    cards = {"model_card.json", "saved_model/1/assets/model_card.json"}
+    assert set(exported.card["files"]) == set(names) - cards
+    for name in set(names) - cards - {"generator.onnx"}:
+        digest = hashlib.sha256(names[name].read_bytes()).hexdigest()
+        assert exported.card["files"][name] == digest
+    model = onnx.load(names["generator.onnx"])
+    del model.metadata_props[:]
+    digest = hashlib.sha256(model.SerializeToString()).hexdigest()
+    assert exported.card["files"]["generator.onnx"] == digest
+
+
+def test_the_flags_are_those_of_the_card(exported):
+    lines = (exported.path / "run.flags").read_text().splitlines()
+    assert lines == TRAINING["flags"]
 
 
 def test_the_card_says_what_was_exported(exported):

@@ -38,8 +38,8 @@ def write_export(directory, *, generator, generator_name, spec, privacy, trainin
         z is drawn inside, and the same seed and labels give the same images.
       decode: z float32 [None, latent], labels int32 [None] -> images float32 [None, H, W, C] in
         [-1, 1]. Both refuse labels outside [0, num_classes).
-    generator.onnx is `decode`, opset 17. ONNX has no assertions: of a label outside the range ONNX
-    Runtime says on a CPU that it is out of bounds, and an image without a label is NaN elsewhere.
+    generator.onnx is `decode`, opset 17. ONNX has no assertions: a label outside the range is an error
+    of ONNX Runtime where the generator looks it up in a table, and an image of NaN where it does not.
 
     Guarantee: holds the generator's weights and statistics, the card and what follows from them;
     no optimizer, noise or sampler state.
@@ -196,7 +196,7 @@ def _to_onnx(generator, num_classes):
 
     def decode(z, labels):
         known = (labels >= 0) & (labels < num_classes)
-        # A table has no row num_classes, while a negative one is counted from its end.
+        # A table has no row num_classes, while one of a negative number is counted from its end.
         images = generator([z, tf.where(known, labels, num_classes)], training=False)
         nothing = tf.where(known, np.float32(0), np.float32(np.nan))
         return {"images": images + nothing[:, None, None, None]}
