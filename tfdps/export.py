@@ -160,11 +160,13 @@ def _write_saved_model(path, generator, num_classes):
     @tf.function(input_signature=[_z_spec(generator), labels], autograph=False)
     def decode(z, labels):
         # Refused rather than answered with the image of no class. (XLA drops assertions.)
-        tf.debugging.Assert(
+        known = tf.debugging.Assert(
             tf.reduce_all((labels >= 0) & (labels < num_classes)),
             [f"labels must be in [0, {num_classes}), received", labels],
             summarize=16,
         )
+        with tf.control_dependencies([known]):  # before a table is asked, whose words are others
+            labels = tf.identity(labels)
         return {"images": generator([z, labels], training=False)}
 
     @tf.function(input_signature=[labels, seed], autograph=False)
