@@ -41,6 +41,7 @@ ROWS = [
     [
         "flags",
         "sampler",
+        "serving",
         "sampling",
         "replicas",
         "anderson",
@@ -83,6 +84,7 @@ ROWS = [
         "report.plots",
     ],
     [
+        "demo.server",
         "sample_command",
         "data",
         "ledger",

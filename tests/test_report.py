@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import types
 
+import browsers
 import keras
 import numpy as np
 import pytest
@@ -613,9 +614,7 @@ class TestWording:
 
 
 def test_a_browser_shows_it_without_overflow_on_a_telephone(full_page, tmp_path):
-    browser = next(
-        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-    )
+    browser = browsers.find()
     if browser is None:
         pytest.skip("no Chromium on this machine")
     too_wide = full_page.replace("<main>", '<main><div style="width: 600px">too wide</div>')
@@ -633,14 +632,12 @@ def test_a_browser_shows_it_without_overflow_on_a_telephone(full_page, tmp_path)
     (tmp_path / "wrapper.html").write_text(
         f'<!doctype html><meta charset="utf-8"><body>{frames}{script}', encoding="utf-8"
     )
-    options = (
-        "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-sync "
-        "--disable-background-networking --disable-component-update --hide-scrollbars --dump-dom"
-    )
     result = subprocess.run(
         [
             browser,
-            *options.split(),
+            "--headless",
+            "--dump-dom",
+            *browsers.OPTIONS,
             f"--user-data-dir={tmp_path / 'profile'}",
             (tmp_path / "wrapper.html").as_uri(),
         ],

@@ -10,7 +10,7 @@ from tfdps import checks
 from tfdps.config import RunConfig
 from tfdps.options import EvaluationOptions
 
-MODES = ("train", "account", "sample", "export", "evaluate", "audit", "report")
+MODES = ("train", "account", "sample", "export", "evaluate", "audit", "report", "demo")
 
 _PACKAGE_FLAGFILES = (
     pathlib.Path(__file__).parent / "flagfiles",  # installed
@@ -97,6 +97,10 @@ def _define(values):
     flags.DEFINE_string(
         "out", None, "--mode=sample: a .png, .npz or .parquet file, or a folder/.", **common
     )
+    flags.DEFINE_string(
+        "export", None, "--mode=demo: an export, a generator.onnx or a model_dir.", **common
+    )
+    flags.DEFINE_integer("port", 8000, "--mode=demo: of this machine; 0: any.", **common)
     flags.DEFINE_integer("seed", 0, "--mode=sample: the same seed, the same images.", **common)
 
 

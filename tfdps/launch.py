@@ -4,12 +4,7 @@ import os
 import sys
 import time
 
-from tfdps import checks, files, preemption, startup
-
-try:
-    from tfdps import flags, run_dir
-except ModuleNotFoundError as missing:
-    sys.exit(f"tfdps: error: {startup.what_is_missing(missing)}")
+from tfdps import checks, files, flags, preemption, startup
 
 _RESTART_SECONDS = 2  # for the other workers to notice too
 _MOST_RESTARTS = 20
@@ -33,6 +28,11 @@ def main(argv=None):
     except BrokenPipeError:  # whoever read the output, `| head` say, has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except ModuleNotFoundError as error:  # where what drawing takes was installed alone
+        if error.name.startswith("tfdps"):
+            raise
+        print(f"tfdps: error: {startup.what_is_missing(error)}", file=sys.stderr)
+        return 2
     except OSError as error:  # permissions, a full disk
         print(f"tfdps: error: {files.reason(error)}: {error.filename}", file=sys.stderr)
         return 2
@@ -48,11 +48,14 @@ def _run(values, config):
         "evaluate": _evaluate,
         "audit": _audit,
         "report": _report,
+        "demo": _demo,
     }
     modes[values.mode](values, config)
 
 
 def _train(values, config):
+    from tfdps import run_dir
+
     options = flags.evaluation_options(values)
     run = run_dir.RunDir(config.model_dir)
     if config.strategy != "multiworker":  # of several workers the chief alone has a folder
@@ -107,6 +110,8 @@ def _audit(values, config):
 
 
 def _report(values, config):
+    from tfdps import run_dir
+
     options = flags.evaluation_options(values)
     run_dir.RunDir(config.model_dir).read()
     startup.load_tensorflow()
@@ -117,6 +122,8 @@ def _report(values, config):
 
 def _refresh_report(config, options):
     """Draws the page anew where there is a run with its results beside it, unless --noreport."""
+    from tfdps import run_dir
+
     if not options.report or options.report_dir or not run_dir.RunDir(config.model_dir).started:
         return
     from tfdps.report import page
@@ -125,6 +132,8 @@ def _refresh_report(config, options):
 
 
 def _export(values, config):
+    from tfdps import run_dir
+
     del values
     run_dir.RunDir(config.model_dir).read()
     startup.load_tensorflow()
@@ -160,6 +169,17 @@ def _sample(values, config):
     )
     for line in lines:
         print(line)
+
+
+def _demo(values, config):
+    path = values.export or config.model_dir
+    if not path:
+        raise checks.UsageError(
+            "export is missing: give --export=PATH, an export, a generator.onnx or a model_dir."
+        )
+    from tfdps.demo import server
+
+    server.serve(path, port=values.port)
 
 
 def run():

@@ -1,6 +1,7 @@
 """The command tfdps-sample: images from a generator.onnx, without TensorFlow."""
 
 import argparse
+import math
 import sys
 
 import tfdps
@@ -77,9 +78,15 @@ def guarantee(card):
     if not privacy.get("private", True):
         return f"NOT PRIVATE: the generator was trained on {dataset} without noise."
     return (
-        f"The generator was trained on {dataset} with epsilon {privacy['epsilon']:.4g} at delta "
+        f"The generator was trained on {dataset} with epsilon {_upwards(privacy['epsilon']):g} at delta "
         f"{privacy['delta']:g}; tfdps-verify checks it."
     )
+
+
+def _upwards(epsilon):
+    """The number in four digits, rounded up: no epsilon is shown smaller than it is."""
+    digits = 3 - math.floor(math.log10(epsilon))
+    return math.ceil(epsilon * 10**digits) / 10**digits
 
 
 def _parser():
