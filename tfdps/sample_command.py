@@ -78,8 +78,8 @@ def guarantee(card):
     if not privacy.get("private", True):
         return f"NOT PRIVATE: the generator was trained on {dataset} without noise."
     return (
-        f"The generator was trained on {dataset} with epsilon {_upwards(privacy['epsilon']):g} at delta "
-        f"{privacy['delta']:g}; tfdps-verify checks it."
+        f"The generator was trained on {dataset} with epsilon {_upwards(privacy['epsilon']):g} at "
+        f"delta {privacy['delta']:g}; tfdps-verify checks it."
     )
 
 
