@@ -35,10 +35,14 @@ def main():
     if settings.measure:
         print(json.dumps(MEASURES[settings.measure](settings.exports[0])))
         return
-    print(
-        "| export | by | first image, s | batch 1, ms | 64, ms | 1024, ms | images/s at 1024 | memory, MiB |"
+    columns = (
+        "first image, s",
+        *(f"{n}, ms" for n in BATCHES),
+        f"images/s at {BATCHES[-1]}",
+        "MiB",
     )
-    print("|---|---|---|---|---|---|---|---|", flush=True)
+    print("| export | by | " + " | ".join(columns) + " |")
+    print("|---|---" + "|---" * len(columns) + "|", flush=True)
     for export in settings.exports:
         for backend in settings.backends.split(","):
             found = json.loads(

@@ -15,7 +15,7 @@ def what_is_missing(error):
     """Returns what to do about a ModuleNotFoundError of a package that drawing images needs not."""
     return (
         f'{error.name} is missing: training takes pip install "tfdps[train]", on Python 3.10 or 3.11. '
-        "tfdps-sample and tfdps-verify work without."
+        "tfdps-sample and --mode=demo work without."
     )
 
 
