@@ -35,8 +35,12 @@ def test_those_that_are_promised_are_there_in_the_size_that_is_promised():
     assert sum(sizes) < MOST_BYTES
 
 
-def test_it_is_verified(path):
-    assert not verification.verify(str(path)).problems
+def test_it_is_verified_and_its_card_is_the_published_one(path):
+    verdict = verification.verify(str(path))
+    assert not verdict.problems
+    published = (FOLDER / "README.md").read_text()
+    assert f"{verdict.card_sha256}  {path.name}/model_card.json" in published
+    assert f"![{path.name.rsplit('_', 1)[0]}, epsilon " in published
 
 
 def test_it_claims_the_epsilon_of_its_name(path):
