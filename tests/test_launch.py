@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from conftest import ROOT
-from tfdps import accounting, data, launch
+from tfdps import accounting, data, launch, verification
 
 
 def fails(capsys, *arguments):
@@ -278,3 +278,9 @@ def test_an_installed_package_finds_its_flag_files(tmp_path):
     assert sorted(path.name for path in (target / "tfdps" / "flagfiles").glob("*.flags")) == sorted(
         path.name for path in pathlib.Path(ROOT / "launch").glob("*.flags")
     )
+
+
+@pytest.mark.slow
+def test_a_run_of_the_joint_mechanism_is_verified(digits_run):
+    """The card, computed again without TensorFlow, and the ledger: see test_verify.py."""
+    assert not verification.verify(str(digits_run[0])).problems

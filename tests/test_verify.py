@@ -12,7 +12,16 @@ import pytest
 from onnx import numpy_helper
 
 from conftest import ROOT
-from tfdps import accounting, artefacts, onnx_metadata, verification, verify_command
+from tfdps import (
+    accounting,
+    artefacts,
+    flags,
+    ledger,
+    onnx_metadata,
+    plan,
+    verification,
+    verify_command,
+)
 from tfdps.charges import Charge
 from tfdps.checks import UsageError
 
@@ -68,17 +77,22 @@ class TestWholeExports:
         shutil.copytree(EXPORT / "saved_model" / "1", tmp_path / "models" / "17")
         assert not problems(tmp_path / "models" / "17")
 
-    def test_a_run_is_held_against_its_ledger(self, digits_run, tmp_path):
-        model_dir = shutil.copytree(digits_run[0], tmp_path / "run")
-        verdict = verification.verify(str(model_dir))
+    def test_a_run_is_held_against_its_ledger(self, export):
+        card = json.loads((export / "model_card.json").read_text())
+        config = flags.parse(["tfdps", *card["training"]["flags"]])[1]
+        path = export.parent / "ledger.jsonl"
+        opened = ledger.open_ledger(path, plan.make_plan(config, card["privacy"]["dataset_size"]))
+        *most, last = [Charge(**event) for event in card["privacy"]["events"]]
+        for charge in most:
+            opened.append(charge)
+        assert problems(export.parent) == ["events: are not the steps that the run's ledger has."]
+        opened.append(last)
+        opened.close()
+        verdict = verification.verify(str(export.parent))
         assert not verdict.problems
         assert any("Ledger" in line for line in verdict.statement)
-        first, *rest = (model_dir / "ledger.jsonl").read_text().splitlines(keepends=True)
-        (model_dir / "ledger.jsonl").write_text(first + "".join(rest[:-1]))
-        (problem,) = problems(model_dir)
-        assert problem == "events: are not the steps that the run's ledger has."
-        (model_dir / "ledger.jsonl").write_text(first + "damaged\n")
-        (problem,) = problems(model_dir)
+        path.write_text(path.read_text().replace("noise", "no1se"))
+        (problem,) = problems(export.parent)
         assert problem.startswith("ledger: ")
 
 
