@@ -284,3 +284,16 @@ def test_an_installed_package_finds_its_flag_files(tmp_path):
 def test_a_run_of_the_joint_mechanism_is_verified(digits_run):
     """The card, computed again without TensorFlow, and the ledger: see test_verify.py."""
     assert not verification.verify(str(digits_run[0])).problems
+
+
+@pytest.mark.parametrize("package", ["tensorflow", "dp_accounting"])
+def test_where_drawing_alone_was_installed_it_says_what_training_takes(
+    capsys, monkeypatch, tmp_path, package
+):
+    monkeypatch.setitem(sys.modules, package, None)
+    for name in [name for name in sys.modules if name.startswith("tfdps.")]:
+        monkeypatch.delitem(sys.modules, name)
+        monkeypatch.delattr(name, raising=False)
+    mode = ["--mode=account", "--dataset_size=1000"] if package == "dp_accounting" else []
+    message = fails(capsys, *mode, f"--model_dir={tmp_path}/run")
+    assert f'{package} is missing: training takes pip install "tfdps[train]"' in message

@@ -25,6 +25,7 @@ ROWS = [
     [
         "config",
         "cluster",
+        "command_line",
         "class_labels",
         "options",
         "startup",

@@ -7,7 +7,18 @@ import importlib
 
 __version__ = "0.1.0"
 
-_MODULES = ("accounting", "config", "data", "export", "generators", "sinkhorn", "trainer")
+_MODULES = (
+    "accounting",
+    "config",
+    "data",
+    "export",
+    "generators",
+    "sampling_client",
+    "serving",
+    "sinkhorn",
+    "trainer",
+    "verification",
+)
 
 
 def __getattr__(name):

@@ -1,42 +1,26 @@
 """The command: python -m tfdps.launch --flagfile=digits.flags --model_dir=runs/digits."""
 
-import os
 import sys
 import time
 
-from tfdps import checks, files, flags, preemption, startup
+from tfdps import checks, command_line, flags, preemption, startup
 
 _RESTART_SECONDS = 2  # for the other workers to notice too
 _MOST_RESTARTS = 20
 
 
 def main(argv=None):
-    """Runs the command line; returns the exit status: 0; 2 usage error, 130 interrupted, 141 pipe."""
+    """Runs the command line; returns the exit status, see `command_line.run`."""
     argv = sys.argv if argv is None else argv
     if any(argument in ("--help", "-help", "-h", "--helpfull") for argument in argv[1:]):
         print(flags.help_text(), end="")
         return 0
-    try:
-        values, config = flags.parse(argv)
-        _run(values, config)
-    except checks.UsageError as error:
-        print(f"tfdps: error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("tfdps: interrupted. The same command again resumes a training.", file=sys.stderr)
-        return 130
-    except BrokenPipeError:  # whoever read the output, `| head` say, has gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
-    except ModuleNotFoundError as error:  # where what drawing takes was installed alone
-        if error.name.startswith("tfdps"):
-            raise
-        print(f"tfdps: error: {startup.what_is_missing(error)}", file=sys.stderr)
-        return 2
-    except OSError as error:  # permissions, a full disk
-        print(f"tfdps: error: {files.reason(error)}: {error.filename}", file=sys.stderr)
-        return 2
-    return 0
+    return command_line.run(
+        "tfdps",
+        lambda: _run(*flags.parse(argv)),
+        interrupted=". The same command again resumes a training.",
+        missing=startup.what_is_missing,
+    )
 
 
 def _run(values, config):

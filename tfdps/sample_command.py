@@ -1,12 +1,11 @@
 """The command tfdps-sample: images from a generator.onnx, without TensorFlow."""
 
-import argparse
 import math
 import sys
 
-import tfdps
-from tfdps import checks, class_labels, files, sample_files
+from tfdps import class_labels, command_line, sample_files
 
+_PROGRAM = "tfdps-sample"
 _EXAMPLES = """examples:
   tfdps-sample generator.onnx                                     64 images in the folder samples/
   tfdps-sample generator.onnx --num 1000 --labels 0-4,7 --seed 7 --out digits.npz
@@ -15,31 +14,28 @@ _EXAMPLES = """examples:
 
 
 def main(argv=None):
-    """Runs the command line; returns the exit status: 0; 2 usage error, 130 interrupted."""
+    """Runs the command line; returns the exit status, see `command_line.run`."""
     settings = _parser().parse_args(argv)
-    try:
-        from tfdps import sampling_client  # after --help, which need not wait for ONNX Runtime
+    return command_line.run(
+        _PROGRAM,
+        lambda: _sample(settings),
+        interrupted="; nothing was written.",
+        missing=lambda error: f"{error.name} is missing: pip install tfdps installs it.",
+    )
 
-        sampler = sampling_client.load(settings.generator)
-        for line in draw(
-            sampler,
-            settings.out,
-            num=settings.num,
-            labels=settings.labels,
-            seed=settings.seed,
-            progress=not settings.quiet,
-        ):
-            print(line)
-    except checks.UsageError as error:
-        print(f"tfdps-sample: error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:  # permissions, a full disk
-        print(f"tfdps-sample: error: {files.reason(error)}: {error.filename}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("tfdps-sample: interrupted; nothing was written.", file=sys.stderr)
-        return 130
-    return 0
+
+def _sample(settings):
+    from tfdps import sampling_client  # after --help, which need not wait for ONNX Runtime
+
+    lines = draw(
+        sampling_client.load(settings.generator),
+        settings.out,
+        num=settings.num,
+        labels=settings.labels,
+        seed=settings.seed,
+        progress=not settings.quiet,
+    )
+    print("\n".join(lines))
 
 
 def draw(sampler, out, *, num, labels, seed, progress=True):
@@ -90,12 +86,8 @@ def _upwards(epsilon):
 
 
 def _parser():
-    parser = argparse.ArgumentParser(
-        prog="tfdps-sample",
-        description="Draws images from a generator that tfdps exported to ONNX.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+    parser = command_line.parser(
+        _PROGRAM, "Draws images from a generator that tfdps exported to ONNX.", _EXAMPLES
     )
     add = parser.add_argument
     add("generator", help="a generator.onnx, or the export or model_dir that holds one")
@@ -109,7 +101,6 @@ def _parser():
         "png and folder write samples.npz, ..., samples/ (default: folder)",
     )
     add("--quiet", action="store_true", help="no progress bar")
-    add("--version", action="version", version=f"tfdps {tfdps.__version__}")
     return parser
 
 

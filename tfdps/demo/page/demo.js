@@ -234,7 +234,7 @@ function showGuarantee() {
     "ε by RDP": short(privacy.epsilon_rdp),
     "ε by PLD": short(privacy.epsilon_pld),
     Neighbours: privacy.adjacency,
-    Trained: card.created.slice(0, 10),
+    Exported: card.created.slice(0, 10),
   };
   element("facts").replaceChildren(...Object.entries(facts).flatMap(([name, value]) => {
     const term = document.createElement("dt"), description = document.createElement("dd");
