@@ -184,6 +184,7 @@ class TestTamperedCards:
             (set_privacy(sampling_probability=0.5), "sampling_probability: the card says 0.5"),
             (set_privacy(noise_multiplier=9.0), "noise_multiplier: the card says 9, a plan"),
             (set_privacy(clip_norm=0.5), "clip_norm: the card says 0.5, its flags 1.0."),
+            (set_privacy(dataset_size=9), "dataset_size: the card says 9, its flags 60000."),
             (set_privacy(private=False), "NOT PRIVATE: the card claims no guarantee."),
             (halve_the_noise, "epsilon: the card claims 0.999948, its events cost 2.1"),
             (
@@ -193,6 +194,10 @@ class TestTamperedCards:
             (
                 lambda card: card["training"]["flags"].append("--target_epsilon=20"),
                 "events: are not those of a plan made from the card's flags.",
+            ),
+            (
+                lambda card: card["training"]["flags"].append("--flagfile=/etc/hostname"),
+                "flags: those of a card name no flagfile.",
             ),
             (
                 lambda card: card["training"]["flags"].append("--no_such_flag=1"),

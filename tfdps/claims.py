@@ -91,13 +91,20 @@ def _inconsistencies(privacy, events):
 
 def _against_flags(card, events):
     """A line for each way in which the card's numbers are not those of a plan made from its flags."""
-    privacy = card["privacy"]
+    privacy, given = card["privacy"], card["training"]["flags"]
+    if any(flag.lstrip("-").startswith("flagfile") for flag in given):
+        yield "flags: those of a card name no flagfile."  # nor is one read on a stranger's word
+        return
     try:
-        _, config = flags.parse(["tfdps", *card["training"]["flags"]])
+        _, config = flags.parse(["tfdps", *given])
         expected = plan.make_plan(config, privacy["dataset_size"])
     except checks.UsageError as error:
         yield f"flags: no run can have had those of the card: {error}"
         return
+    if config.dataset_size not in (None, privacy["dataset_size"]):
+        yield (
+            f"dataset_size: the card says {privacy['dataset_size']}, its flags {config.dataset_size}."
+        )
     for name in ("mechanism", "delta", "clip_norm", "accountant"):
         if getattr(expected, name) != privacy[name]:
             yield f"{name}: the card says {privacy[name]}, its flags {getattr(expected, name)}."
