@@ -68,7 +68,8 @@ class TestEvaluation:
         model_dir, result, _, cache = evaluated
         assert result["nonprivate"] == nonprivate.MARK
         exported = {path.name for path in (model_dir / "export").iterdir()}
-        assert exported == {"saved_model", "generator.onnx", "model_card.json", "samples.png"}
+        expected = {"saved_model", "generator.onnx", "model_card.json", "run.flags", "samples.png"}
+        assert exported == expected
         assert [path.name for path in cache.iterdir()] == ["nonprivate"]
 
     def test_the_lines_say_each_accuracy_and_where_the_file_is(self, evaluated):

@@ -32,10 +32,8 @@ def build_model(config, spec, plan, *, on=None):
       on: the Replicas to run on; default: one device.
     """
     on = on or replicas.Replicas()
-    with on.scope():
-        learner = _moments if config.mechanism == "per_record" else _image_gradients
-        learner = learner(config, spec, plan, on)
-    return DPSinkhorn(learner)
+    learner = _moments if config.mechanism == "per_record" else _image_gradients
+    return DPSinkhorn(learner(config, spec, plan, on))
 
 
 def _moments(config, spec, plan, on):
@@ -48,6 +46,8 @@ def _moments(config, spec, plan, on):
         regularization=config.regularization,
     )
     return MomentLearner(
+        # Of no strategy: every worker sets it from the released moments, and no replica trains it.
+        # TensorFlow's collectives could not share its tables of bytes.
         build_generator(config, spec),
         PerRecordMechanism(on=on),
         plan=plan,
@@ -59,18 +59,19 @@ def _moments(config, spec, plan, on):
 
 
 def _image_gradients(config, spec, plan, on):
-    if plan.private:
-        mechanism = JointMechanism(
-            clip_norm=plan.clip_norm,
-            noise_multiplier=plan.noise_multiplier,
-            learning_rate=config.learning_rate,
+    with on.scope():
+        if plan.private:
+            mechanism = JointMechanism(
+                clip_norm=plan.clip_norm,
+                noise_multiplier=plan.noise_multiplier,
+                learning_rate=config.learning_rate,
+            )
+        else:
+            mechanism = NoMechanism(learning_rate=config.learning_rate)
+        return ImageGradientLearner(
+            *(build_generator(config, spec, precision=config.precision) for _ in range(2)),
+            mechanism,
+            config=config,
+            num_classes=spec.num_classes,
+            on=on,
         )
-    else:
-        mechanism = NoMechanism(learning_rate=config.learning_rate)
-    return ImageGradientLearner(
-        *(build_generator(config, spec, precision=config.precision) for _ in range(2)),
-        mechanism,
-        config=config,
-        num_classes=spec.num_classes,
-        on=on,
-    )
