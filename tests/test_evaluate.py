@@ -25,7 +25,7 @@ def evaluated(digits_run, tmp_path_factory):
     model_dir, config, *_ = digits_run
     settings = options_of(cache, eval_samples=400, eval_quick=True, eval_repeats=2)
     short = {
-        name: dataclasses.replace(recipe, max_epochs=15)
+        name: dataclasses.replace(recipe, max_epochs=5)
         for name, recipe in classifiers._RECIPES.items()
     }
     with pytest.MonkeyPatch.context() as patch:

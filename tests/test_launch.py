@@ -249,7 +249,6 @@ def test_the_job_runs_from_any_folder_with_a_bare_flagfile_name(command, tmp_pat
     "extra",
     [
         ["--latent_dim=9"],
-        ["--mechanism=joint", "--batch_size=4", "--num_steps=20"],
         ["--mechanism=joint", "--batch_size=4", "--num_steps=20", "--generator=dcgan"],
     ],
 )

@@ -55,7 +55,7 @@ def test_the_right_mechanism_passes_and_the_bound_is_close_to_its_claim(digits):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("sigma", [0.4, 1.0, 2.5, 5.0])
+@pytest.mark.parametrize("sigma", [0.4, 5.0])
 def test_the_bound_at_the_default_trials_is_within_a_quarter_of_the_claim(digits, sigma):
     result = audit(digits, sigma=sigma, trials=10_000)
     assert not result["violation"], failed_checks(result)
