@@ -1,6 +1,9 @@
 """The clients of TensorFlow Serving against a stand-in that speaks its protocols; see there."""
 
+import json
+import re
 import socket
+import urllib.request
 
 import numpy as np
 import pytest
@@ -164,3 +167,26 @@ def test_warmup_requests_are_what_the_server_runs_at_its_start(stand_in):
         answered.append((request.model_spec.signature_name, images.shape))
     shapes = [(size, 28, 28, 1) for size in (1, 64)]
     assert answered == [(name, shape) for shape in shapes for name in ("sample", "decode")]
+
+
+class TestReadme:
+    """What README says to type, against the stand-in."""
+
+    text = (ROOT / "README.md").read_text()
+
+    def test_the_body_of_its_curl_is_answered_by_rest(self, stand_in, sampler):
+        body = re.search(r":8501(/v1/\S+) \\\n\s+-d '(.*?)'", self.text)
+        request = urllib.request.Request(stand_in[0] + body[1], data=body[2].encode())
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            images = np.array(json.load(answer)["outputs"], np.uint8)
+        np.testing.assert_array_equal(images, sampler.sample([0, 1, 2], 7))
+
+    def test_its_code_is_answered_by_grpc(self, stand_in, sampler):
+        (code,) = (
+            block
+            for block in re.findall(r"```python\n(.*?)```", self.text, re.DOTALL)
+            if "PredictionServiceStub" in block
+        )
+        names = {}
+        exec(code.replace("localhost:8500", stand_in[1]), names)
+        np.testing.assert_array_equal(names["images"], sampler.sample([0, 1, 2], 7))
