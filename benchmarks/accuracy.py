@@ -30,8 +30,9 @@ from tfdps import class_labels, flags, sampling_client, startup
 
 def main():
     settings, rest = parse()
-    if settings.export:
-        rest = [*sampling_client.load(settings.export).card["training"]["flags"], *rest]
+    sampler = sampling_client.load(settings.export) if settings.export else None
+    if sampler:
+        rest = [*sampler.card["training"]["flags"], *rest]
     _, config = flags.parse([sys.argv[0], *rest])
     names = settings.classifiers.split(",")
     wanted = {
@@ -46,7 +47,7 @@ def main():
         startup.load_tensorflow()
         training, test = datasets(config, settings.heldout)
     for run in missing:
-        done[run] = one_run(config, training, test, wanted | {"run": run}, names, settings.export)
+        done[run] = one_run(config, training, test, wanted | {"run": run}, names, sampler)
         line = json.dumps(done[run])
         print(line, flush=True)
         if settings.log:
@@ -84,14 +85,13 @@ def results_in(path, wanted, names):
     }
 
 
-def one_run(config, training, test, line, names, export):
+def one_run(config, training, test, line, names, sampler):
     """The line, with what the run found: epsilon, seconds, accuracies in %."""
     from tfdps.evaluation import classifiers
 
     started = time.perf_counter()
     classes = training.spec.num_classes
-    if export:
-        sampler = sampling_client.load(export)
+    if sampler:
         epsilon = sampler.card["privacy"]["epsilon"]
         labels = class_labels.in_turn(range(classes), 0, line["samples"])
         images = sampler.sample(labels, seed=line["run"])

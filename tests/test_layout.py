@@ -11,7 +11,7 @@ from conftest import ROOT
 
 # A module imports only from rows above its own (and the adapter within mechanisms).
 ROWS = [
-    ["byte_table", "onnx_metadata", "warmup"],
+    ["byte_table", "onnx_metadata", "predict_requests"],
     [
         "checks",
         "files",
@@ -21,6 +21,7 @@ ROWS = [
         "mechanism_settings",
         "artefacts",
         "onnx_tables",
+        "warmup",
     ],
     [
         "config",

@@ -32,7 +32,10 @@ def check(card, ledger_path=None):
     if privacy["private"] is not True:
         return statement, ["NOT PRIVATE: the card claims no guarantee."]
     events = [Charge(**event) for event in privacy["events"]]
-    claimed = {name: float(privacy[f"epsilon_{name}"]) for name in accounting.ACCOUNTANTS}
+    # What each field claims is what this accountant says.
+    fields = {"epsilon": privacy["accountant"]}
+    fields |= {f"epsilon_{name}": name for name in accounting.ACCOUNTANTS}
+    claimed = {field: float(privacy[field]) for field in fields}
     spent = {
         name: accounting.epsilon_of(events, delta=privacy["delta"], accountant=name)
         for name in accounting.ACCOUNTANTS
@@ -43,17 +46,15 @@ def check(card, ledger_path=None):
         f"{privacy['mechanism']}, {privacy['steps']} noisy steps.",
         "Computed from the card's events: "
         + ", ".join(
-            f"{name.upper()} {spent[name]:.6g} (card: {claimed[name]:.6g})" for name in spent
+            f"{name.upper()} {spent[name]:.6g} (card: {claimed[f'epsilon_{name}']:.6g})"
+            for name in spent
         )
         + ".",
     ]
-    claimed["epsilon"] = float(privacy["epsilon"])
-    spent["epsilon"] = spent[privacy["accountant"]]
     problems = [
-        f"{name if name == 'epsilon' else f'epsilon_{name}'}: the card claims {claimed[name]:.6g}, its "
-        f"events cost {spent[name]:.6g}."
-        for name in claimed
-        if not claimed[name] >= spent[name] * (1 - _ROUNDING)
+        f"{field}: the card claims {claimed[field]:.6g}, its events cost {spent[name]:.6g}."
+        for field, name in fields.items()
+        if not claimed[field] >= spent[name] * (1 - _ROUNDING)  # a NaN fails too
     ]
     problems += _inconsistencies(privacy, events)
     problems += _against_flags(card, events)

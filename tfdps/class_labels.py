@@ -1,5 +1,6 @@
 """Which classes to draw: 0-9, 0,3,5-7 or names, and the labels that follow from them."""
 
+import math
 import re
 
 import numpy as np
@@ -41,18 +42,29 @@ def in_turn(classes, start, count):
     return np.asarray(classes, np.int32)[np.arange(start, start + count) % len(classes)]
 
 
+def listed(labels, *, smallest=-math.inf, largest=math.inf):
+    """Returns `labels` as an array of integers [n].
+
+    Raises:
+      UsageError: unless they are a list of at least one integer, all from `smallest` to `largest`.
+    """
+    labels = np.asarray(labels)
+    whole = labels.ndim == 1 and labels.size and np.issubdtype(labels.dtype, np.integer)
+    if not whole or labels.min() < smallest or labels.max() > largest:
+        raise checks.UsageError(
+            "labels must be a list of at least one integer, received "
+            f"{labels.dtype} {list(labels.shape)}."
+        )
+    return labels
+
+
 def check(labels, num_classes):
     """Returns `labels` as an int32 array [n].
 
     Raises:
       UsageError: unless they are at least one integer, all in [0, num_classes).
     """
-    labels = np.asarray(labels)
-    if labels.ndim != 1 or not labels.size or not np.issubdtype(labels.dtype, np.integer):
-        raise checks.UsageError(
-            "labels must be a list of at least one integer, received "
-            f"{labels.dtype} {list(labels.shape)}."
-        )
+    labels = listed(labels)
     if labels.min() < 0 or labels.max() >= num_classes:
         raise checks.UsageError(
             f"labels must be in [0, {num_classes}), received {labels.min()} to {labels.max()}."

@@ -60,7 +60,16 @@ def save_png(path, images, *, columns):
 
     Missing parent folders are made. Images have 1 (grey), 3 (RGB) or 4 (RGBA) channels.
     """
-    _write(path, class_grid(images, columns))
+    picture = as_picture(class_grid(images, columns))
+    path = os.path.abspath(path)
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    temporary = f"{path}.{os.getpid()}.tmp"
+    try:
+        Image.fromarray(picture).save(temporary, format="PNG")
+        os.replace(temporary, path)
+    finally:
+        if os.path.exists(temporary):
+            os.remove(temporary)
 
 
 def as_picture(image):
@@ -73,16 +82,3 @@ def as_picture(image):
     if channels not in (1, 3, 4):
         raise checks.UsageError(f"a PNG file holds 1, 3 or 4 channels, received {channels}.")
     return image[..., 0] if channels == 1 else image
-
-
-def _write(path, image):
-    picture = as_picture(image)
-    path = os.path.abspath(path)
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    temporary = f"{path}.{os.getpid()}.tmp"
-    try:
-        Image.fromarray(picture).save(temporary, format="PNG")
-        os.replace(temporary, path)
-    finally:
-        if os.path.exists(temporary):
-            os.remove(temporary)

@@ -37,11 +37,16 @@ def _run(values, config):
     modes[values.mode](values, config)
 
 
-def _train(values, config):
+def _run_dir(config):
+    """The run's folder; its module takes what training takes, and not all modes do."""
     from tfdps import run_dir
 
+    return run_dir.RunDir(config.model_dir)
+
+
+def _train(values, config):
     options = flags.evaluation_options(values)
-    run = run_dir.RunDir(config.model_dir)
+    run = _run_dir(config)
     if config.strategy != "multiworker":  # of several workers the chief alone has a folder
         run.prepare()  # a wrong folder should not wait for TensorFlow
     with preemption.StopRequest().on_sigterm() as stop:
@@ -94,10 +99,8 @@ def _audit(values, config):
 
 
 def _report(values, config):
-    from tfdps import run_dir
-
     options = flags.evaluation_options(values)
-    run_dir.RunDir(config.model_dir).read()
+    _run_dir(config).read()
     startup.load_tensorflow()
     from tfdps.report import page
 
@@ -106,9 +109,7 @@ def _report(values, config):
 
 def _refresh_report(config, options):
     """Draws the page anew where there is a run with its results beside it, unless --noreport."""
-    from tfdps import run_dir
-
-    if not options.report or options.report_dir or not run_dir.RunDir(config.model_dir).started:
+    if not options.report or options.report_dir or not _run_dir(config).started:
         return
     from tfdps.report import page
 
@@ -116,10 +117,8 @@ def _refresh_report(config, options):
 
 
 def _export(values, config):
-    from tfdps import run_dir
-
     del values
-    run_dir.RunDir(config.model_dir).read()
+    _run_dir(config).read()
     startup.load_tensorflow()
     from tfdps import train
 

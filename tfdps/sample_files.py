@@ -92,7 +92,21 @@ def _remove(path):
         os.remove(path)
 
 
-class _Folder:
+class _Writer:
+    """What a kind of file need not have of its own."""
+
+    @staticmethod
+    def check(path, count):
+        """Raises UsageError where `count` images cannot be written to `path`; any file is replaced."""
+
+    def finish(self):
+        """To be called after the last image."""
+
+    def close(self):
+        """To be called at the end, also of a failure."""
+
+
+class _Folder(_Writer):
     @staticmethod
     def check(path, count):
         del count
@@ -111,14 +125,8 @@ class _Folder:
             with open(os.path.join(self._folders[label], f"{index:06d}.png"), "wb") as file:
                 file.write(_png(image))
 
-    def finish(self):
-        """A folder is whole with its last image."""
 
-    def close(self):
-        """Nothing is open."""
-
-
-class _Grid:
+class _Grid(_Writer):
     @staticmethod
     def check(path, count):
         if count > _LARGEST_GRID:
@@ -138,16 +146,9 @@ class _Grid:
     def finish(self):
         grids.save_png(self._path, np.concatenate(self._images), columns=_GRID_COLUMNS)
 
-    def close(self):
-        """Nothing is open."""
 
-
-class _Npz:
+class _Npz(_Writer):
     """A zip of two .npy members: images as they come, labels from a file beside it at the end."""
-
-    @staticmethod
-    def check(path, count):
-        """Any file may be replaced."""
 
     def __init__(self, path, count, image_shape, class_names):
         del class_names
@@ -179,7 +180,7 @@ class _Npz:
         self._zip.close()
 
 
-class _Parquet:
+class _Parquet(_Writer):
     @staticmethod
     def check(path, count):
         try:
@@ -215,9 +216,6 @@ class _Parquet:
         ]
         columns = [pyarrow.array(rows, self._image), pyarrow.array(labels, pyarrow.int64())]
         self._file.write_table(pyarrow.Table.from_arrays(columns, schema=self._schema))
-
-    def finish(self):
-        """`close` writes the footer."""
 
     def close(self):
         self._file.close()

@@ -17,9 +17,9 @@ import urllib.request
 
 import numpy as np
 
-from tfdps import checks, startup
+from tfdps import checks, class_labels, startup
 
-_SEEDS = (-(2**31), 2**31)
+_INT32 = np.iinfo(np.int32)
 
 
 class ServingError(RuntimeError):
@@ -60,7 +60,8 @@ class Client(abc.ABC):
           ServingError: for what the server refuses, or when it cannot be reached.
         """
         seed = np.asarray([seed, 0] if np.ndim(seed) == 0 else seed)
-        if seed.shape != (2,) or not _integers(seed, *_SEEDS):
+        whole = seed.shape == (2,) and np.issubdtype(seed.dtype, np.integer)
+        if not whole or seed.min() < _INT32.min or seed.max() > _INT32.max:
             raise checks.UsageError(
                 f"seed must be one or two integers in [-2**31, 2**31), received {seed.tolist()}."
             )
@@ -195,21 +196,20 @@ class GrpcClient(Client):
 
     def predict(self, signature, inputs):
         import tensorflow as tf
-        from tensorflow_serving.apis import predict_pb2
 
-        request = predict_pb2.PredictRequest()
-        self._name(request.model_spec)
-        request.model_spec.signature_name = signature
-        for name, value in inputs.items():
-            request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
+        from tfdps.predict_requests import predict_request
+
+        request = predict_request(self.model, signature, inputs, version=self.version)
         outputs = self._ask(self._predictions.Predict, request).outputs
         return {name: tf.make_ndarray(value) for name, value in outputs.items()}
 
     def versions(self):
         from tensorflow_serving.apis import get_model_status_pb2
 
+        from tfdps.predict_requests import name_model
+
         request = get_model_status_pb2.GetModelStatusRequest()
-        self._name(request.model_spec)
+        name_model(request.model_spec, self.model, self.version)
         found = self._ask(self._models.GetModelStatus, request).model_version_status
         state = get_model_status_pb2.ModelVersionStatus.State
         return {each.version: state.Name(each.state) for each in found}
@@ -217,11 +217,6 @@ class GrpcClient(Client):
     def close(self):
         """Closes the connection."""
         self._channel.close()
-
-    def _name(self, spec):
-        spec.name = self.model
-        if self.version is not None:
-            spec.version.value = self.version
 
     def _ask(self, method, request):
         import grpc
@@ -236,18 +231,7 @@ class GrpcClient(Client):
 
 
 def _labels(labels):
-    labels = np.asarray(labels)
-    if labels.ndim != 1 or not labels.size or not _integers(labels, *_SEEDS):
-        raise checks.UsageError(
-            "labels must be a list of at least one integer, received "
-            f"{labels.dtype} {list(labels.shape)}."
-        )
-    return labels.astype(np.int32)
-
-
-def _integers(values, low, high):
-    whole = np.issubdtype(values.dtype, np.integer)
-    return whole and values.min() >= low and values.max() < high
+    return class_labels.listed(labels, smallest=_INT32.min, largest=_INT32.max).astype(np.int32)
 
 
 def _json_error(body):

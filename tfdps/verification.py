@@ -11,6 +11,7 @@ import os
 from tfdps import artefacts, checks, claims
 
 _LEDGER = "ledger.jsonl"
+_VERSIONS = "saved_model/"  # of a SavedModel: the card lists all that is below
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,12 +114,6 @@ def _compared(found, part, listed):
         except ValueError as error:
             wrong.append(f"{name}: {error}")
     known = {*expected, artefacts.CARD_IN_SAVED_MODEL}
-    added = [
-        n for n in found if n not in known and n.startswith(f"{_folder(artefacts.SAVED_MODEL)}/")
-    ]
+    added = [name for name in found if name not in known and name.startswith(_VERSIONS)]
     matching = len(expected) - len(wrong)
     return matching, wrong + [f"{name}: is not in the card." for name in added]
-
-
-def _folder(name):
-    return name.split("/")[0]

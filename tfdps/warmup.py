@@ -4,7 +4,9 @@ import os
 
 import numpy as np
 import tensorflow as tf
-from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
+from tensorflow_serving.apis import prediction_log_pb2
+
+from tfdps.predict_requests import predict_request
 
 _FILE = os.path.join("assets.extra", "tf_serving_warmup_requests")
 _BATCHES = (1, 64)
@@ -32,11 +34,6 @@ def write_warmup(saved_model, *, name, latent_dim, num_classes):
                 ("sample", {"labels": labels, "seed": np.zeros(2, np.int32)}),
                 ("decode", {"labels": labels, "z": z}),
             ):
-                request = predict_pb2.PredictRequest()
-                request.model_spec.name = name
-                request.model_spec.signature_name = signature
-                for key, value in inputs.items():
-                    request.inputs[key].CopyFrom(tf.make_tensor_proto(value))
                 log = prediction_log_pb2.PredictionLog()
-                log.predict_log.request.CopyFrom(request)
+                log.predict_log.request.CopyFrom(predict_request(name, signature, inputs))
                 file.write(log.SerializeToString(deterministic=True))

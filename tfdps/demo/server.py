@@ -74,10 +74,10 @@ def serving(path, *, port):
 
 def _content(path):
     """{URL path: (media type, gzipped bytes)} of all there is: nothing else can be asked for."""
+    path = sampling_client.onnx_path(path)
     sampler = sampling_client.load(path)
-    onnx = pathlib.Path(sampling_client.onnx_path(path)).read_bytes()
     found = {
-        "/generator.onnx": (_TYPES[".onnx"], gzip.compress(onnx, 1)),
+        "/generator.onnx": (_TYPES[".onnx"], gzip.compress(pathlib.Path(path).read_bytes(), 1)),
         "/model_card.json": (_TYPES[".json"], gzip.compress(json.dumps(sampler.card).encode())),
     }
     for file in _PAGE.rglob("*"):

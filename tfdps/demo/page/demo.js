@@ -7,7 +7,7 @@ const STEP = 0.18; // how far z moves when the picture is dragged by its own wid
 const KEYS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
 const element = (id) => document.getElementById(id);
-const state = { label: 0, z: null, directions: null, offset: [0, 0], samples: [], busy: false, wanted: false };
+const state = { label: 0, z: null, directions: null, offset: [0, 0], samples: [], buttons: [], busy: false, wanted: false };
 let session, card, size;
 
 async function start() {
@@ -134,7 +134,7 @@ function makeClasses() {
     return button;
   });
   element("classes").replaceChildren(...buttons);
-  choose.buttons = buttons;
+  state.buttons = buttons;
   mark();
 }
 
@@ -145,7 +145,7 @@ function choose(label) {
 }
 
 function mark() {
-  choose.buttons.forEach((button, label) => {
+  state.buttons.forEach((button, label) => {
     button.setAttribute("aria-checked", String(label === state.label));
     button.tabIndex = label === state.label ? 0 : -1;
   });
@@ -196,9 +196,9 @@ function listen() {
   element("classes").addEventListener("keydown", (event) => {
     if (!KEYS[event.key]) return;
     event.preventDefault();
-    const count = choose.buttons.length, way = KEYS[event.key][0] + KEYS[event.key][1];
+    const count = state.buttons.length, way = KEYS[event.key][0] + KEYS[event.key][1];
     choose((state.label + way + count) % count);
-    choose.buttons[state.label].focus();
+    state.buttons[state.label].focus();
   });
   element("draw").addEventListener("click", draw);
   element("new-z").addEventListener("click", () => { anotherZ(); showOne(); });
