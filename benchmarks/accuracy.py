@@ -25,14 +25,16 @@ import time
 
 import numpy as np
 
-from tfdps import class_labels, flags, sampling_client, startup
+from tfdps.config import flags
+from tfdps.distributed import startup
+from tfdps.samplers import class_labels, onnx_sampler
 
 
 def main():
     settings, rest = parse()
-    sampler = sampling_client.load(settings.export) if settings.export else None
+    sampler = onnx_sampler.load(settings.export) if settings.export else None
     if sampler:
-        rest = [*sampler.card["training"]["flags"], *rest]
+        rest = [*sampler.card.flags, *rest]
     _, config = flags.parse([sys.argv[0], *rest])
     names = settings.classifiers.split(",")
     wanted = {
@@ -92,7 +94,7 @@ def one_run(config, training, test, line, names, sampler):
     started = time.perf_counter()
     classes = training.spec.num_classes
     if sampler:
-        epsilon = sampler.card["privacy"]["epsilon"]
+        epsilon = sampler.card.epsilon
         labels = class_labels.in_turn(range(classes), 0, line["samples"])
         images = sampler.sample(labels, seed=line["run"])
     else:
@@ -115,47 +117,46 @@ def one_run(config, training, test, line, names, sampler):
 
 def datasets(config, heldout):
     """(records to train on, records to test on)."""
-    from tfdps import data
+    from tfdps.data import loading
+    from tfdps.data.dataset import Dataset
 
-    everything = data.load_of(config)
+    everything = loading.load_of(config)
     if not heldout:
-        return everything, data.load_of(config, split="test")
+        return everything, loading.load_of(config, split="test")
     order = np.random.default_rng(0).permutation(len(everything))
     parts = np.split(order, [len(order) // 10])
     test, training = (
-        data.Dataset(everything.images[part], everything.labels[part], everything.spec)
-        for part in parts
+        Dataset(everything.images[part], everything.labels[part], everything.spec) for part in parts
     )
     return training, test
 
 
 def trained(config, dataset):
     """(the generator of a run in memory, the epsilon it has spent)."""
-    from tfdps import batches, models
-    from tfdps.plan import make_plan
+    from tfdps.accounting.plan import make_plan
+    from tfdps.distributed import replicas
+    from tfdps.mechanisms import batches
+    from tfdps.training import builders
 
     if len(dataset) != config.dataset_size:
         config = dataclasses.replace(config, dataset_size=None)
     plan = make_plan(config, len(dataset))
-    model = models.build_model(config, dataset.spec, plan)
+    model = builders.build_model(config, dataset.spec, plan)
     model.authorize(plan.steps)
-    draws = batches.PoissonBatches(
-        dataset, plan.sampling_probability, truncated=model.mechanism.bounds_any_batches
-    )
-    model.parts_per_step, model.total_steps = draws.parts_per_step, plan.steps
-    steps = {"steps_per_epoch": plan.steps, "verbose": 0, "shuffle": False}
-    model.fit(draws.dataset(plan.steps), **steps)
+    on = replicas.Replicas()
+    draws = batches.PoissonBatches.of_run(dataset, plan, model.learner, on=on)
+    model.take_steps(draws, plan.steps, on=on, total=plan.steps)
     return model.averaged_generator, plan.epsilon(plan.steps)
 
 
 def drawn(generator, count, num_classes, seed):
     """(images uint8 [count, H, W, C], labels): labels in turn, latents uniform."""
-    from tfdps import grids
+    from tfdps.generators import pixels
 
     labels = np.arange(count, dtype=np.int32) % num_classes
     latents = np.random.default_rng(seed).random([count, generator.input_shape[0][1]], np.float32)
     images = [
-        grids.to_uint8(
+        pixels.to_uint8(
             generator([latents[i : i + 1000], labels[i : i + 1000]], training=False).numpy()
         )
         for i in range(0, count, 1000)

@@ -80,14 +80,15 @@ def row(value, name):
 
 def measure(case):
     """One case's results, by column; memory is what the releases add to the data and TensorFlow."""
-    from tfdps import startup
+    from tfdps.distributed import startup
 
     startup.load_tensorflow()
     import numpy as np
     import tensorflow as tf
 
-    from tfdps.frequencies import image_blocks
-    from tfdps.mechanisms.per_record import Atoms, PerRecordMechanism, Scales
+    from tfdps.learners.per_record.waves import image_blocks
+    from tfdps.mechanisms.moments import Atoms, MomentQuery, Scales
+    from tfdps.mechanisms.per_record import PerRecordMechanism
 
     num_records, num_atoms, side, basis_size = case
     dimension, shape = side * side, (side, side, 1)
@@ -108,11 +109,11 @@ def measure(case):
         regions=None if basis_size else image_blocks(shape, 4),
     )
     scales = Scales(10.0, 3.0, second=0.1) if basis_size else Scales(10.0, 3.0, energy=0.1)
-    mechanism = PerRecordMechanism()
+    mechanism, query = PerRecordMechanism(), MomentQuery(atoms, scales)
 
     def seconds():
         start = time.perf_counter()
-        mechanism.release([batch], atoms, scales, noise_multiplier=1.0).numpy()
+        mechanism.release([batch], query, noise_multiplier=1.0)
         return time.perf_counter() - start
 
     before = peak_mib()

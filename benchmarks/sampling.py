@@ -82,21 +82,21 @@ def of_python(load):
 
 def onnx(export):
     def load():
-        from tfdps import sampling_client
+        from tfdps.samplers import onnx_sampler
 
-        return sampling_client.load(export)
+        return onnx_sampler.load(export)
 
     return of_python(load)
 
 
 def saved_model(export):
     def load():
-        from tfdps import startup
+        from tfdps.distributed import startup
 
         startup.load_tensorflow()
-        from tfdps import samples
+        from tfdps.samplers import saved_model_sampler
 
-        return samples.load_sampler(export)
+        return saved_model_sampler.load(export)
 
     return of_python(load)
 
@@ -105,7 +105,7 @@ def browser(export):
     sys.path.insert(0, str(ROOT / "tests"))
     import browsers
 
-    from tfdps.demo import server
+    from tfdps.serving import demo
 
     script = """async ([sizes, seconds]) => {
       const ort = await import("./ort/ort.wasm.bundle.min.mjs");
@@ -128,7 +128,7 @@ def browser(export):
         found[size] = times.sort((a, b) => a - b)[Math.floor(times.length / 2)];
       }
       return found; }"""
-    with server.serving(export, port=0) as url, browsers.chromium() as chromium:
+    with demo.serving(export, port=0) as url, browsers.chromium() as chromium:
         page = chromium.new_page()
         started = time.time()
         page.goto(url)

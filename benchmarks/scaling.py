@@ -103,8 +103,8 @@ def measured(strategy):
     """What a process of a strategy measures; all of them take part."""
     import tensorflow as tf
 
-    from tfdps import replicas
-    from tfdps.config import RunConfig
+    from tfdps.config.run_config import RunConfig
+    from tfdps.distributed import replicas
 
     if strategy == "mirrored":
         cpu = tf.config.list_physical_devices("CPU")[0]
@@ -113,7 +113,7 @@ def measured(strategy):
     count = 1 if strategy == "one" else 2
     settings = {"mechanism": "joint", "batch_size": count * IMAGES, "generator": "dcgan"}
     config = RunConfig(model_dir="unused", strategy=strategy, noise_multiplier=1.0, **settings)
-    on = replicas.of(config, say=lambda line: None)
+    on = replicas.of_config(config)
     return {
         **joint_step(config, on),
         **per_record_round(on),
@@ -123,13 +123,14 @@ def measured(strategy):
 
 def joint_step(config, on):
     """{"step_ms", "step_bytes"}: a step of the joint mechanism, and what a replica sends in it."""
-    from tfdps import models
-    from tfdps.plan import make_plan
+    from tfdps.accounting.plan import make_plan
+    from tfdps.training import builders
 
     dataset = clouds(on)
-    model = models.build_model(config, dataset.spec, make_plan(config, dataset.size), on=on)
+    model = builders.build_model(config, dataset.spec, make_plan(config, dataset.size), on=on)
     model.authorize(10**9)
-    elements = elements_of(dataset, IMAGES * on.count / dataset.size, on, 10**4, truncated=True)
+    probability, noise = IMAGES * on.count / dataset.size, model.learner.noise
+    elements = elements_of(dataset, probability, on, 10**4, truncated=True, noise=noise)
     model.steps_per_execution = 5
     step = model.make_train_function(force=True)
     step(elements)
@@ -148,7 +149,8 @@ def per_record_round(on):
     """{"round_ms", "round_bytes"}: the sums and the noise of a round of the per-record mechanism."""
     import numpy as np
 
-    from tfdps.mechanisms.per_record import Atoms, PerRecordMechanism, Scales
+    from tfdps.mechanisms.moments import Atoms, MomentQuery, Scales
+    from tfdps.mechanisms.per_record import PerRecordMechanism
 
     dataset, mechanism = clouds(on), PerRecordMechanism(on=on)
     random = np.random.default_rng(0)
@@ -158,9 +160,9 @@ def per_record_round(on):
 
     def once():
         release = mechanism.release(
-            [next(elements)], atoms, Scales(10.0, 3.0), noise_multiplier=1.0
+            [next(elements)], MomentQuery(atoms, Scales(10.0, 3.0)), noise_multiplier=1.0
         )
-        size.append(8 * release.numpy().size)
+        size.append(8 * release.vector.size)
 
     once()
     return {"round_ms": milliseconds(once), "round_bytes": size[0]}
@@ -170,7 +172,7 @@ def clouds(on):
     """This worker's records: RECORDS of MNIST's shape a replica, noise."""
     import numpy as np
 
-    from tfdps.data import Dataset, DatasetSpec
+    from tfdps.data.dataset import Dataset, DatasetSpec
 
     random, count = np.random.default_rng(on.worker), RECORDS * on.local_count
     images = random.integers(0, 256, (count, 28, 28, 1), dtype=np.uint8)
@@ -179,11 +181,11 @@ def clouds(on):
     return Dataset(images, labels, spec, RECORDS * on.count)
 
 
-def elements_of(dataset, probability, on, steps, *, truncated):
-    from tfdps import batches
+def elements_of(dataset, probability, on, steps, *, truncated, noise=None):
+    from tfdps.mechanisms import batches
 
     places = {"shards": on.local_count, "num_workers": on.num_workers}
-    draws = batches.PoissonBatches(dataset, probability, truncated=truncated, **places)
+    draws = batches.PoissonBatches(dataset, probability, truncated=truncated, noise=noise, **places)
     return iter(on.distribute(draws.dataset(steps)))
 
 

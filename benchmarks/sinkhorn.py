@@ -77,10 +77,10 @@ def parse():
 
 def clouds(data_dir, n, d):
     """(x, y), float32 [n, d] each: other images of the same kind."""
-    from tfdps import data
-    from tfdps.config import RunConfig
+    from tfdps.config.run_config import RunConfig
+    from tfdps.data import loading
 
-    dataset = data.load_of(RunConfig(dataset=_SOURCES[d], data_dir=data_dir, model_dir="unused"))
+    dataset = loading.load_of(RunConfig(dataset=_SOURCES[d], data_dir=data_dir, model_dir="unused"))
     order = np.random.default_rng(0).permutation(len(dataset))[: 2 * n]
     pixels = dataset.images[order].reshape(2 * n, -1).astype(np.float32) / 127.5 - 1
     labels = 15 * np.eye(10, dtype=np.float32)[dataset.labels[order]]
@@ -89,7 +89,7 @@ def clouds(data_dir, n, d):
 
 def compare(points, cost, share, settings, rates):
     """The row of a problem: {"n", "d", "cost", "share", "floor_ms", "peers": {name: figures}}."""
-    from tfdps import costs
+    from tfdps.sinkhorn import costs
 
     x, y = points
     matrix = costs.cost_matrix(*(p.astype(np.float64) for p in points), cost=cost).numpy()
@@ -129,13 +129,13 @@ def reference(x, y, cost, lam):
     """The gradient by float64 and a tolerance far below what is compared."""
     import tensorflow as tf
 
-    from tfdps import sinkhorn
+    from tfdps.sinkhorn import divergence
 
     x, y = tf.constant(x, tf.float64), tf.constant(y, tf.float64)
     with tf.GradientTape() as tape:
         tape.watch(x)
         settings = {"cost": cost, "regularization": lam, "tolerance": 1e-6}
-        result = sinkhorn.sinkhorn_divergence(x, y, max_iterations=20_000, **settings)
+        result = divergence.sinkhorn_divergence(x, y, max_iterations=20_000, **settings)
     if not bool(result.converged):
         sys.exit(f"the reference did not converge: {result.marginal_error}")
     return tape.gradient(result.value, x).numpy()

@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 from scipy import optimize
 
-from tfdps import costs, sinkhorn
+from tfdps.sinkhorn import costs, divergence
 
 COSTS = ("l2", "l1+l2")
 BASE = {"n": 512, "d": 794, "updates": 30}
@@ -79,13 +79,13 @@ def milliseconds(cost, n, d, updates):
         "tolerance": 1e-30,
         "max_iterations": updates,
     }
-    taken = int(sinkhorn.transport_cost(x, y, **settings).num_iterations)
+    taken = int(divergence.transport_cost(x, y, **settings).num_iterations)
 
     @tf.function(jit_compile=True)
     def solve(x, y):
         with tf.GradientTape() as tape:
             tape.watch(x)
-            value = sinkhorn.sinkhorn_divergence(x, y, y_self_term=False, **settings).value
+            value = divergence.sinkhorn_divergence(x, y, y_self_term=False, **settings).value
         return tape.gradient(value, x)
 
     solve = solve.get_concrete_function(x, y)

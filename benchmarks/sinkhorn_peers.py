@@ -54,7 +54,7 @@ def candidates(x, y, cost, lam, tolerance, peers=tuple(PEERS)):
 def _tfdps(x, y, cost, lam, tolerance):
     import tensorflow as tf
 
-    from tfdps import sinkhorn
+    from tfdps.sinkhorn import divergence
 
     settings = {"cost": cost, "regularization": lam, "tolerance": tolerance}
     x, y = tf.constant(x), tf.constant(y)
@@ -63,7 +63,7 @@ def _tfdps(x, y, cost, lam, tolerance):
     def solve(x, y):
         with tf.GradientTape() as tape:
             tape.watch(x)
-            value = sinkhorn.sinkhorn_divergence(x, y, **settings).value
+            value = divergence.sinkhorn_divergence(x, y, **settings).value
         return value, tape.gradient(value, x)
 
     # Called in a loop it spares the 0.1 ms in which tf.function finds the trace of its arguments.
@@ -75,7 +75,7 @@ def _tfdps(x, y, cost, lam, tolerance):
 
     @functools.cache
     def cross():
-        return sinkhorn.transport_cost(x, y, **settings)
+        return divergence.transport_cost(x, y, **settings)
 
     return [
         Candidate(

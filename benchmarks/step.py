@@ -15,7 +15,8 @@ import time
 
 import numpy as np
 
-from tfdps import flags, startup
+from tfdps.config import flags
+from tfdps.distributed import startup
 
 
 def main():
@@ -24,17 +25,22 @@ def main():
     parser.add_argument("--repeats", type=int, default=40, help="of a part, not of per_record")
     settings, rest = parser.parse_known_args()
     startup.load_tensorflow()
-    from tfdps import batches, data, models
-    from tfdps.plan import make_plan
+    from tfdps.accounting.plan import make_plan
+    from tfdps.data import loading
+    from tfdps.mechanisms import batches
+    from tfdps.training import builders
 
     _, config = flags.parse([sys.argv[0], *rest])
-    dataset = data.load_of(config)
+    dataset = loading.load_of(config)
     plan = make_plan(config, len(dataset))
-    model = models.build_model(config, dataset.spec, plan)
+    model = builders.build_model(config, dataset.spec, plan)
     model.authorize(10**9)
     draws = iter(
         batches.PoissonBatches(
-            dataset, plan.sampling_probability, truncated=model.mechanism.bounds_any_batches
+            dataset,
+            plan.sampling_probability,
+            truncated=model.mechanism.bounds_any_batches,
+            noise=model.learner.noise,
         ).dataset(10**6)
     )
     if config.mechanism == "per_record":
@@ -61,11 +67,13 @@ def of_steps(model, config, draws, settings):
         return images, tape.gradient(images, variables, output_gradients=tf.ones_like(images))
 
     images, gradients = generator()
-    release = tf.function(model.mechanism.release)
+    release, source = tf.function(model.mechanism.release), learner.noise
+    records, noise = batch[:3], batch[3:]
     parts = {
         "generator, forward and back": generator,
-        "transport": lambda: learner.image_gradients(images, labels, *batch),
-        "mechanism": lambda: release(images[: config.batch_size]),
+        "transport": lambda: learner.image_gradients(images, labels, *records),
+        "mechanism": lambda: release(images[: config.batch_size], *noise),
+        "noise": lambda: source and source.draw(),
         "weights' update": lambda: learner._update_weights(gradients),
         "next batch": lambda: next(draws),
         "whole step": lambda: step([batch]),
@@ -95,31 +103,24 @@ def of_rounds(learner, plan, draws):
 
 def round_taken(learner, asked, model, sigma, draws):
     """(the model after a round, {part: [wall, CPU] seconds})."""
-    from tfdps.moment_learner import set_generator
+    from tfdps.learners.per_record.learner import set_generator
 
     batch, draw = timed(lambda: next(draws))
-    question, ask = timed(lambda: asked.question(model, learner._rng))
-    released, first = timed(lambda: learner.release((question, sigma), [batch]).numpy())
-    _, again = timed(lambda: learner.release((question, sigma), [batch]).numpy())
+    (query, expected), ask = timed(lambda: asked.query(model, learner._rng))
+    released, first = timed(lambda: learner.release((query, sigma), [batch]))
+    _, again = timed(lambda: learner.release((query, sigma), [batch]))
 
     def learn():
-        moments = learner.mechanism.moments(
-            released,
-            question.atoms,
-            question.scales,
-            noise_multiplier=sigma,
-            pooled=question.pooled,
-        )
-        return asked.absorb(model, question, moments)
+        return asked.update(model, query, expected, released.moments())
 
-    model, absorb = timed(learn)
+    model, learning = timed(learn)
     _, write = timed(lambda: set_generator(learner.generator, model, finish=learner._finish))
     return model, {
         "draw": draw,
-        "question": ask,
+        "query": ask,
         "compile": first - again,
         "release": again,
-        "learn": absorb,
+        "learn": learning,
         "generator": write,
     }
 
@@ -130,7 +131,7 @@ def of_call(call, repeats):
 
     def once():
         for tensor in tf.nest.flatten(call(), expand_composites=True):
-            if tensor is not None:
+            if tf.is_tensor(tensor):
                 tensor.numpy()
 
     for _ in range(3):

@@ -75,12 +75,14 @@ def command(tmp_path):
 @pytest.fixture(scope="session")
 def digits_run(tmp_path_factory):
     """A finished private run on the digits, short: (model_dir, RunConfig, model card, lines said)."""
-    from tfdps import train
+    from tfdps import console
+    from tfdps.training import job
 
     model_dir = tmp_path_factory.mktemp("digits") / "run"
     config = small_config(model_dir)
     said = []
-    return model_dir, config, train.train(config, say=said.append), said
+    with console.lines_to(said.append):
+        return model_dir, config, job.train(config), said
 
 
 def failed_checks(result):
@@ -90,7 +92,7 @@ def failed_checks(result):
 
 def small_config(model_dir, **changes):
     """A RunConfig of 60 private steps of the joint mechanism on the digits."""
-    from tfdps.config import RunConfig
+    from tfdps.config.run_config import RunConfig
 
     settings = {
         "mechanism": "joint",

@@ -4,6 +4,7 @@ On the workers of TF_CONFIG, or on two devices that a CPU is cut into.
 """
 
 import hashlib
+import json
 import os
 import pathlib
 import sys
@@ -12,7 +13,8 @@ import numpy as np
 import tensorflow as tf
 
 SIGMA, CLIP_NORM = 1.3, 0.5
-RELEASES = 60
+RELEASES, ROUNDS, SHAPE = 60, 4, [6, 10, 10, 1]  # of the joint mechanism, of the others
+GRADIENT_SIZE = 8192
 
 
 def strategy():
@@ -26,68 +28,157 @@ def strategy():
 
 def opened(folder, **settings):
     """(RunConfig, Replicas) of the process."""
-    from tfdps import replicas
-    from tfdps.config import RunConfig
+    from tfdps import console
+    from tfdps.config.run_config import RunConfig
+    from tfdps.distributed import replicas
 
     config = RunConfig(model_dir=str(folder / "run"), strategy=strategy(), **settings)
-    return config, replicas.of(config, say=print)
+    with console.lines_to(print):
+        return config, replicas.of_config(config)
 
 
 def releases(folder):
-    """Saves many releases of both mechanisms."""
+    """Saves many releases of all mechanisms."""
     config, on = opened(folder, mechanism="joint", batch_size=12)
     joint_releases(folder, on)
     per_record_releases(folder, config, on)
+    gradient_releases(folder, config, on)
 
 
 def joint_releases(folder, on):
-    """Saves many releases of every replica, [R, T, n], of a constant gradient."""
+    """Saves many releases of every replica, [R, T, n], of a constant gradient, and their noise."""
     from tfdps.mechanisms.joint import JointMechanism
 
     with on.scope():
         mechanism = JointMechanism(clip_norm=CLIP_NORM, noise_multiplier=SIGMA)
+    noise = mechanism.step_noise([RELEASES, *SHAPE])
+    draws = tf.data.Dataset.from_generator(
+        lambda: (noise.draw() for _ in range(on.local_count)),
+        output_signature=tf.TensorSpec(noise.shape, tf.int64),
+    )
 
-    def many():
+    def many(noise):
         context = tf.distribute.get_replica_context()
-        gradient = tf.fill(
-            [6, 10, 10, 1], tf.cast(1 + context.replica_id_in_sync_group, tf.float32)
+        gradient = tf.fill(SHAPE, tf.cast(1 + context.replica_id_in_sync_group, tf.float32))
+        releases = tf.map_fn(
+            lambda noise: mechanism.release(gradient, noise),
+            noise,
+            fn_output_signature=tf.TensorSpec(SHAPE, tf.float32),
         )
-        releases = tf.map_fn(lambda _: mechanism.release(gradient), tf.zeros([RELEASES]))
-        return context.all_gather(tf.reshape(releases, [1, RELEASES, -1]), axis=0)
+        return [
+            context.all_gather(tf.reshape(values, [1, RELEASES, -1]), axis=0)
+            for values in (releases, noise)
+        ]
 
-    save(folder / "joint", on, on.first(on.compiled(many)()))
+    noise = next(iter(on.distribute(draws)))
+    for name, values in zip(("joint", "joint_noise"), on.compiled(many, noise)(noise), strict=True):
+        save(folder / name, on, on.first(values))
+
+
+def makers(folder):
+    """Saves the weights after each of 5 steps, and what this worker released, of both `dp_adam`s."""
+    from tfdps.mechanisms import gradient_grid, keras_privacy, tf_privacy
+
+    _, on = opened(folder, mechanism="joint", batch_size=12)
+    noise = np.random.default_rng(0).normal(0, gradient_grid.STEPS, [5, *SHAPE])
+    noise, starts = tf.constant(np.rint(noise), tf.int64), tf.linspace(-1.0, 1.0, 3)
+    for name, maker in (("tf_privacy", tf_privacy), ("keras_privacy", keras_privacy)):
+        with on.scope():
+            optimizer = maker.gaussian_adam(clip_norm=CLIP_NORM, noise_stddev=1, learning_rate=0.05)
+            weights = tf.Variable(starts)
+            optimizer.build([weights])
+
+        def step(noise, maker=maker, optimizer=optimizer, weights=weights):
+            context = tf.distribute.get_replica_context()
+            replica = tf.cast(1 + context.replica_id_in_sync_group, tf.int64)
+            gradient = 1e-3 * weights[0] * tf.fill(SHAPE, tf.cast(replica, tf.float32))
+            released = maker.clip_and_noise(optimizer, gradient, noise * replica)
+            pulled = tf.cast(tf.reduce_sum(released) * gradient_grid.STEPS**-2, tf.float32)
+            optimizer.apply_gradients([(pulled * (1 + starts), weights)])
+            sums = context.all_gather(tf.reshape(released, [1, -1]), axis=0)
+            return tf.concat([tf.reshape(sums, [-1]), tf.cast(weights, tf.float64)], axis=0)
+
+        step = on.compiled(step, noise[0])
+        save(folder / name, on, tf.stack([on.first(step(noise[k])) for k in range(len(noise))]))
 
 
 def per_record_releases(folder, config, on):
-    """Saves many releases, [T, n], of all digits, in two parts a draw or more."""
-    from tfdps import batches, data
+    """Saves many releases, [T, n], of all digits, in two parts a draw or more; and their integers.
+
+    These are [2, n]: without noise, and with noise that is the element's number.
+    """
+    from tfdps.mechanisms import exactness
     from tfdps.mechanisms.per_record import PerRecordMechanism
 
-    batches._PART_BYTES = 64 * 300
-    digits = data.load_of(config, part=(on.worker, on.num_workers))
+    exactness.check(on)
+    parts = draws_in_parts(config, on)
     mechanism = PerRecordMechanism(on=on)
-    draws = batches.PoissonBatches(
-        digits, 1.0, truncated=False, shards=on.local_count, num_workers=on.num_workers
-    )
-    assert draws.parts_per_step > 1
-    elements = iter(on.distribute(draws.dataset(RELEASES // 2)))
     releases = [
-        mechanism.release(
-            (next(elements) for _ in range(draws.parts_per_step)),
-            *question(),
-            noise_multiplier=SIGMA,
-        )
-        for _ in range(RELEASES // 2)
+        mechanism.release(parts(), query(), noise_multiplier=SIGMA).vector for _ in range(ROUNDS)
     ]
     save(folder / "per_record", on, tf.stack(releases))
 
+    def integers(noise):
+        return mechanism._noisy_sum.add_up(
+            parts(), lambda batch: mechanism._contributions(batch, query()), noise=noise
+        )
 
-def question():
-    """(Atoms, Scales): two atoms a class."""
-    from tfdps.mechanisms.per_record import Atoms, Scales
+    size = releases[0].shape[0]
+    sums = [integers(None), integers(np.arange(size) if on.is_chief else None)]
+    save(folder / "integers", on, tf.stack(sums))
+
+
+def gradient_releases(folder, config, on):
+    """Saves releases of the refiner's mechanism, and its sums: without noise, and with a known one."""
+    parts = draws_in_parts(config, on)
+    mechanism = gradient_mechanism(on)
+    releases = [mechanism.release(parts(), noise_multiplier=SIGMA).vector for _ in range(ROUNDS)]
+    save(folder / "gradients", on, tf.stack(releases))
+
+    def integers(noise):
+        return mechanism._noisy_sum.add_up(parts(), mechanism._sum, noise=noise)
+
+    sums = [integers(None), integers(np.arange(GRADIENT_SIZE) if on.is_chief else None)]
+    save(folder / "gradient_integers", on, tf.stack(sums))
+
+
+def draws_in_parts(config, on):
+    """A function that returns the parts of the next draw of all digits, two or more, an iterator."""
+    from tfdps.data import loading
+    from tfdps.mechanisms import batches
+
+    draws = batches.PoissonBatches(
+        loading.load_of(config, part=(on.worker, on.num_workers)),
+        1.0,
+        overflow_probability=1e-30,
+        in_parts=True,
+        shards=on.local_count,
+        num_workers=on.num_workers,
+        part_bytes=64 * 300,
+    )
+    assert draws.parts_per_step > 1
+    elements = iter(on.distribute(draws.dataset(ROUNDS + 2)))
+    return lambda: (next(elements) for _ in range(draws.parts_per_step))
+
+
+def gradient_mechanism(on=None):
+    """A RecordGradientMechanism of gradients that are whole numbers: no order of sums moves them."""
+    from tfdps.mechanisms.record_gradients import RecordGradientMechanism
+
+    def gradients(images, labels, places):
+        pixels = tf.reshape(tf.cast(images, tf.float32), [images.shape[0], 64])
+        rows = pixels * tf.cast(1 + labels[:, None], tf.float32) - 300
+        return tf.tile(rows, [1, GRADIENT_SIZE // 64])
+
+    return RecordGradientMechanism(gradients, lambda places: (places,), size=GRADIENT_SIZE, on=on)
+
+
+def query():
+    """A MomentQuery: two atoms a class."""
+    from tfdps.mechanisms.moments import Atoms, MomentQuery, Scales
 
     positions = np.stack([np.full([10, 64], level) for level in (-1.0, 0.0)], axis=1)
-    return Atoms(positions, np.zeros([10, 2]), 1.0), Scales(3.0, 1.0)
+    return MomentQuery(Atoms(positions, np.zeros([10, 2]), 1.0), Scales(3.0, 1.0, 0.1, 0.1))
 
 
 def save(folder, on, releases):
@@ -97,33 +188,36 @@ def save(folder, on, releases):
 
 def train(folder, *flags):
     """Trains by flags, and says the hash of all weights that this worker has at the end."""
-    from tfdps import flags as command_line
-    from tfdps import models
-    from tfdps import train as training
+    from tfdps import console
+    from tfdps.config import flags as command_line
+    from tfdps.training import builders
+    from tfdps.training import job as training
 
-    built, build = [], models.build_model
-    models.build_model = lambda *args, **on: built.append(build(*args, **on)) or built[-1]
+    built, build = [], builders.build_model
+    builders.build_model = lambda *args, **on: built.append(build(*args, **on)) or built[-1]
     arguments = [f"--strategy={strategy()}", f"--model_dir={folder / 'run'}", *flags]
     _, config = command_line.parse(["tfdps", *arguments])
-    training.train(config)
+    with console.lines_to(print):
+        training.train(config)
     [model] = built
     weights = [*model.generator.weights, *model.averaged_generator.weights]
     digest = hashlib.sha256(b"".join(weight.numpy().tobytes() for weight in weights))
     print("weights", digest.hexdigest())
 
 
-def same_noise(folder):
-    """Starts to train with a generator that forgets which replica it is on; says what comes of it."""
-    from tensorflow.python.ops import stateful_random_ops
-
+def other_data(folder):
+    """Starts to train on a folder of images of this worker's own; says what is refused."""
     from tfdps import checks
-    from tfdps import train as training
+    from tfdps.config.run_config import RunConfig
+    from tfdps.training import job as training
 
-    stateful_random_ops.Generator._preprocess_key = lambda self, key: key
-    from tfdps.config import RunConfig
-
+    worker = json.loads(os.environ["TF_CONFIG"])["task"]["index"]
     config = RunConfig(
-        mechanism="joint", strategy=strategy(), model_dir=str(folder / "run"), num_steps=20
+        dataset=f"folder:{folder / str(worker) / 'images'}",
+        strategy="multiworker",
+        model_dir=str(folder / "run"),
+        latent_dim=5,
+        image_size=4,
     )
     try:
         training.train(config)

@@ -12,7 +12,16 @@ import pytest
 from PIL import Image
 
 from conftest import ROOT
-from tfdps import accounting, data, launch, verification
+from tfdps import launch
+from tfdps.accounting import accountants, ledger, plan
+from tfdps.artefacts import verification
+from tfdps.commands import sample, verify
+from tfdps.config import evaluation_options, flags
+from tfdps.config.run_config import RunConfig
+from tfdps.data import digits, loading
+from tfdps.evaluation import subject
+from tfdps.serving import demo
+from tfdps.training import run_dir
 
 
 def fails(capsys, *arguments):
@@ -30,6 +39,49 @@ def succeeds(capsys, *arguments):
     captured = capsys.readouterr()
     assert status == 0, captured.err
     return captured.out
+
+
+class TestOneCommandAgain:
+    """A command that was given before, or with a flagfile, and what must not come of it."""
+
+    @pytest.fixture
+    def started(self, tmp_path):
+        """(flags, folder, its files) of a run on a folder that was killed before its first step."""
+        folder = image_folder(tmp_path / "images")
+        flags_given = [f"--dataset=folder:{folder}", "--image_size=8", "--latent_dim=9"]
+        config = flags.parse(["tfdps", *flags_given])[1]
+        run, loaded = run_dir.RunDir(str(tmp_path / "run")), loading.load_of(config)
+        run.keep_fingerprint(loaded.fingerprint)
+        run.write(config, loaded.spec, loaded.size)
+        ledger.open_ledger(run.ledger, plan.make_plan(config, loaded.size)).close()
+        kept = {path: path.read_bytes() for path in run.root.iterdir()}
+        yield [*flags_given, f"--model_dir={run.root}"], folder, kept
+        assert {path: path.read_bytes() for path in run.root.iterdir()} == kept
+
+    def test_with_a_class_renamed_is_refused(self, capsys, started):
+        arguments, folder, _ = started
+        (folder / "cat").rename(folder / "zebra")
+        message = fails(capsys, *arguments, "--grain=0.5")
+        assert "classes of folder:images are not the run's: received zebra, dog" in message
+        assert "was trained on cat, dog" in message
+
+    def test_with_other_channels_is_refused(self, capsys, started):
+        arguments, folder, _ = started
+        for path in folder.rglob("*.png"):
+            Image.open(path).convert("RGB").save(path)
+        message = fails(capsys, *arguments)
+        assert "images of folder:images are (8, 8, 3), the run's (8, 8, 1)" in message
+
+    def test_with_one_file_in_colour_is_refused(self, capsys, started):
+        arguments, folder, _ = started
+        Image.new("RGB", (10, 10), (200, 9, 9)).save(folder / "cat" / "0.png")
+        message = fails(capsys, *arguments)
+        assert "cat/0.png is stored in colour; --channels=1 or --channels=3" in message
+
+    def test_with_an_epsilon_before_the_flagfile_costs_that_epsilon(self, capsys):
+        asked = ["--target_epsilon=1", "--flagfile=mnist.flags", "--mode=account"]
+        found = float(re.search(r"epsilon by PLD +([\d.]+)", succeeds(capsys, *asked))[1])
+        assert 0.99 < found <= 1
 
 
 class TestBadInput:
@@ -68,13 +120,13 @@ class TestBadInput:
         assert "batch_size=50 for 12 records" in message
 
     def test_labels_out_of_range(self, capsys, tmp_path, monkeypatch):
-        read = data._Digits.read
+        read = digits.Records.read
 
         def broken(self):
             images, labels = read(self)
             return images, np.where(labels == 3, -1, labels)
 
-        monkeypatch.setattr(data._Digits, "read", broken)
+        monkeypatch.setattr(digits.Records, "read", broken)
         message = fails(capsys, f"--model_dir={tmp_path}/run")
         assert "must lie in [0, 9], received [-1, 9]" in message
 
@@ -176,15 +228,62 @@ def test_samples_of_a_run_go_to_a_grid_a_file_or_a_folder(capsys, digits_run, tm
     flags = ["--mode=sample", f"--model_dir={digits_run[0]}", "--num=12", "--labels=0,1,2"]
     for out in ("grid.png", "samples.npz", "folder/"):
         assert "12 images" in succeeds(capsys, *flags, f"--out={tmp_path}/{out}")
-    assert Image.open(tmp_path / "grid.png").width >= 4 * 32
+    with Image.open(tmp_path / "grid.png") as grid:
+        assert grid.width >= 4 * 32
     stored = np.load(tmp_path / "samples.npz")
     assert stored["images"].shape == (12, 8, 8, 1)
     assert list(stored["labels"]) == [0, 1, 2] * 4
-    again = data.load(f"folder:{tmp_path / 'folder'}", image_size=8)
+    again = loading.load(f"folder:{tmp_path / 'folder'}", image_size=8)
     assert len(again) == 12
     assert sorted(again.images.reshape(12, -1).sum(1)) == sorted(
         stored["images"].astype(int).reshape(12, -1).sum(1)
     )
+
+
+class TestHome:
+    """What a shell leaves to the program: --model_dir=~/run."""
+
+    @pytest.fixture
+    def home(self, digits_run, tmp_path, monkeypatch):
+        shutil.copytree(digits_run[0], tmp_path / "run")
+        monkeypatch.setenv("HOME", str(tmp_path))
+        return tmp_path
+
+    def test_sampling_takes_it(self, capsys, home):
+        flags = ["--mode=sample", "--model_dir=~/run", "--num=2", "--out=~/two.npz"]
+        assert "2 images" in succeeds(capsys, *flags)
+        assert len(np.load(home / "two.npz")["labels"]) == 2
+        assert sample.main(["~/run", "--num=3", "--out=~/three.npz"]) == 0
+        assert len(np.load(home / "three.npz")["labels"]) == 3
+
+    def test_verifying_takes_it(self, capsys, home):
+        assert verify.main(["~/run"]) == 0
+        assert "Ledger: read" in capsys.readouterr().out
+
+    def test_what_evaluates_and_audits_takes_it(self, home):
+        tested = subject.open_subject(
+            RunConfig(model_dir="~/run"), evaluation_options.EvaluationOptions()
+        )
+        assert tested.report_dir == home / "run" / "report"
+        assert tested.sampler.sample([0], 0).shape == (1, 8, 8, 1)
+        assert len(tested.training()) == 1438
+
+    @pytest.mark.slow
+    def test_exporting_and_reporting_take_it(self, capsys, home):
+        shutil.rmtree(home / "run" / "export")
+        succeeds(capsys, "--mode=export", "--model_dir=~/run")
+        assert (home / "run" / "export" / "generator.onnx").is_file()
+        succeeds(capsys, "--mode=report", "--model_dir=~/run")
+        assert (home / "run" / "report" / "index.html").is_file()
+
+    @pytest.mark.parametrize("flag", ["--export=~/run", "--model_dir=~/run"])
+    def test_the_page_in_a_browser_takes_it(self, capsys, home, monkeypatch, flag):
+        monkeypatch.setattr(demo, "_forever", lambda: None)
+        assert "shows it" in succeeds(capsys, "--mode=demo", flag, "--port=0")
+
+    def test_a_run_is_begun_there(self, home):
+        run_dir.RunDir("~/new").prepare()
+        assert (home / "new").is_dir()
 
 
 def test_the_same_seed_samples_the_same_images_and_another_seed_others(
@@ -224,7 +323,7 @@ def test_account_reads_the_size_of_the_data_set_where_no_flag_gives_it(capsys):
         "--target_epsilon=1",
     )
     assert "records N                 1438" in out
-    sigma = accounting.noise_multiplier(
+    sigma = accountants.noise_multiplier(
         target_epsilon=1, sampling_probability=50 / 1438, steps=100, delta=1e-5
     )
     assert f"noise multiplier          {sigma:.6g}" in out

@@ -1,6 +1,12 @@
 """One shape of argument error: "clip_norm must be > 0, received -0.5."."""
 
+import csv
+import dataclasses
 import math
+import numbers
+import typing
+
+_MOST_LISTED = 12
 
 
 class UsageError(ValueError):
@@ -8,6 +14,12 @@ class UsageError(ValueError):
 
     The message stands alone: what came, what is allowed and, where not obvious, how to fix it.
     The command line prints it without a traceback and exits with status 2.
+
+    Examples:
+      >>> import tfdps
+      >>> tfdps.RunConfig(delta=2.0)
+      Traceback (most recent call last):
+      tfdps.checks.UsageError: delta must be in (0, 1), received 2.0.
     """
 
 
@@ -23,9 +35,11 @@ def not_negative(name, value):
 
 def at_least(name, value, smallest):
     """Returns `value` when it is an integer of at least `smallest`; raises UsageError otherwise."""
-    if isinstance(value, bool) or int(value) != value:
-        raise UsageError(f"{name} must be an integer, received {value!r}.")
-    return _number(name, value, f">= {smallest}", lambda v: v >= smallest)
+    if not _is_integer(value):
+        raise UsageError(f"{name} must be an integer >= {smallest}, received {value!r}.")
+    if value < smallest:
+        raise UsageError(f"{name} must be >= {smallest}, received {value!r}.")
+    return value
 
 
 def fraction(name, value, *, zero=False, one=False):
@@ -44,7 +58,70 @@ def one_of(name, value, allowed):
     return value
 
 
+def names(name, text):
+    """Returns the names in `text`, a tuple: commas between, one that holds a comma in quotes.
+
+    None for None. Raises UsageError when a name is empty or is there twice.
+    """
+    if text is None:
+        return None
+    try:
+        parts = next(csv.reader([text], skipinitialspace=True))
+    except csv.Error:  # a line break, which a flagfile could not hold
+        parts = []
+    found = tuple(part.strip() for part in parts)
+    if not found or "" in found or len(set(found)) < len(found):
+        raise UsageError(f"{name} must be different names with commas between, received {text!r}.")
+    return found
+
+
+def listed(names):
+    """Returns names as a text, the first few of many."""
+    shown = ", ".join(names[:_MOST_LISTED])
+    return shown if len(names) <= _MOST_LISTED else f"{shown}, ... {len(names)} in all"
+
+
+def field_types(settings):
+    """Checks that each field of a dataclass instance has a value of the type that it is declared with.
+
+    Args:
+      settings: the instance. Its fields are declared as str, bool, int or float, or typing.Optional
+        of one of them, which None fits too.
+
+    Raises:
+      UsageError: naming the first field whose value has another type.
+    """
+    for field in dataclasses.fields(settings):
+        value, kinds = getattr(settings, field.name), typing.get_args(field.type)
+        kind, optional = (kinds or (field.type,))[0], type(None) in kinds
+        what, fits = _KINDS[kind]
+        if not (fits(value) or (optional and value is None)):
+            raise UsageError(f"{field.name} must be {what}, received {value!r}.")
+
+
 def _number(name, value, allowed, holds):
-    if not (math.isfinite(value) and holds(value)):
+    if not _is_number(value):
+        raise UsageError(f"{name} must be a number {allowed}, received {value!r}.")
+    if value == math.inf and holds(value):
+        raise UsageError(f"{name} must be {allowed} and finite, received {value!r}.")
+    if not holds(value):  # a NaN fails too
         raise UsageError(f"{name} must be {allowed}, received {value!r}.")
     return value
+
+
+def _is_number(value):
+    """Whether `value` is a real number of Python or NumPy, which a truth value is not."""
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def _is_integer(value):
+    """Whether `value` is a whole number; 3.0 is one."""
+    return _is_number(value) and (isinstance(value, numbers.Integral) or float(value).is_integer())
+
+
+_KINDS = {
+    str: ("a text", lambda value: isinstance(value, str)),
+    bool: ("True or False", lambda value: isinstance(value, bool)),
+    int: ("an integer", _is_integer),
+    float: ("a number", _is_number),
+}

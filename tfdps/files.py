@@ -1,22 +1,62 @@
-"""Writing a text file whole or not at all, and why a file cannot be written."""
+"""Writing a file whole or not at all, reading arrays, and why a file cannot be written or read."""
 
+import contextlib
 import os
+import pathlib
+import shutil
+import zipfile
+import zlib
+
+import numpy as np
+
+# What reading arrays of a damaged file raises, and looking for one that it has not.
+DAMAGED_ARRAYS = (
+    EOFError,
+    KeyError,
+    OSError,
+    TypeError,
+    ValueError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
-def write_whole(path, text):
-    """Writes a text to a file that appears under its name only when all of it is on disk.
+@contextlib.contextmanager
+def replacing(path):
+    """Yields a path beside `path`: what the block makes there takes its place, if it succeeds.
 
     Args:
-      path: pathlib.Path; its folder is made. What was there before stays until then.
-      text: the content, UTF-8.
+      path: of a file, or of a folder that is empty or not there; its parent folders are made. What was
+        there before stays until the end of the block.
+
+    Yields:
+      A pathlib.Path at which there is nothing yet.
     """
+    path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        temporary.write_text(text, encoding="utf-8")
+        yield temporary
         os.replace(temporary, path)
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary.is_dir():
+            shutil.rmtree(temporary, ignore_errors=True)
+        else:
+            temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def arrays_of(path):
+    """Yields the arrays of an npz file by name; raises one of `DAMAGED_ARRAYS` where it is damaged."""
+    # An open file: of one that is no archive np.load leaves its own open.
+    with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+        yield arrays
+
+
+def write_whole(path, text):
+    """Writes a text, UTF-8, to a file that appears under its name only when all of it is on disk."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def reason(error):

@@ -3,19 +3,26 @@
 import sys
 import time
 
-from tfdps import checks, command_line, flags, preemption, startup
+import tfdps
+from tfdps import checks
+from tfdps.commands import entry
+from tfdps.config import flags
+from tfdps.distributed import preemption, startup
 
 _RESTART_SECONDS = 2  # for the other workers to notice too
 _MOST_RESTARTS = 20
 
 
 def main(argv=None):
-    """Runs the command line; returns the exit status, see `command_line.run`."""
+    """Runs the command line; returns the exit status, see `entry.run`."""
     argv = sys.argv if argv is None else argv
     if any(argument in ("--help", "-help", "-h", "--helpfull") for argument in argv[1:]):
         print(flags.help_text(), end="")
         return 0
-    return command_line.run(
+    if "--version" in argv[1:]:
+        print(f"tfdps {tfdps.__version__}")
+        return 0
+    return entry.run(
         "tfdps",
         lambda: _run(*flags.parse(argv)),
         interrupted=". The same command again resumes a training.",
@@ -39,7 +46,7 @@ def _run(values, config):
 
 def _run_dir(config):
     """The run's folder; its module takes what training takes, and not all modes do."""
-    from tfdps import run_dir
+    from tfdps.training import run_dir
 
     return run_dir.RunDir(config.model_dir)
 
@@ -51,16 +58,16 @@ def _train(values, config):
         run.prepare()  # a wrong folder should not wait for TensorFlow
     with preemption.StopRequest().on_sigterm() as stop:
         startup.load_tensorflow()
-        from tfdps import train
+        from tfdps.training import start
 
-        card = _with_all_workers(lambda: train.train(config, stop=stop))
+        card = _with_all_workers(lambda: start.train(config, stop=stop))
     if card is not None:
         _refresh_report(config, options)
 
 
 def _with_all_workers(work):
     """Does what a worker of several has to do; starts this process anew when another is gone."""
-    from tfdps.replicas import WorkerLostError
+    from tfdps.distributed.replicas import WorkerLostError
 
     try:
         return work()
@@ -82,58 +89,61 @@ def _with_all_workers(work):
 
 def _evaluate(values, config):
     options = flags.evaluation_options(values)
-    startup.load_tensorflow()
-    from tfdps.evaluation import evaluate
+    from tfdps.evaluation import start
 
-    evaluate.evaluate(config, options)
+    start.evaluate(config, options)
     _refresh_report(config, options)
 
 
 def _audit(values, config):
     options = flags.evaluation_options(values)
-    startup.load_tensorflow()
-    from tfdps.audit import audit
+    from tfdps.auditing import start
 
-    audit.audit(config, options)
+    start.audit(config, options)
     _refresh_report(config, options)
 
 
 def _report(values, config):
     options = flags.evaluation_options(values)
     _run_dir(config).read()
-    startup.load_tensorflow()
     from tfdps.report import page
 
     page.write_report(config.model_dir, public=options.report_public)
 
 
 def _refresh_report(config, options):
-    """Draws the page anew where there is a run with its results beside it, unless --noreport."""
+    """Draws the page anew where there is a run with its results beside it, unless --noreport.
+
+    And the one for sending on, a file of its own, where that is asked for.
+    """
     if not options.report or options.report_dir or not _run_dir(config).started:
         return
     from tfdps.report import page
 
-    page.write_report(config.model_dir, public=options.report_public)
+    page.write_report(config.model_dir)
+    if options.report_public:
+        page.write_report(config.model_dir, public=True)
 
 
 def _export(values, config):
     del values
     _run_dir(config).read()
     startup.load_tensorflow()
-    from tfdps import train
+    from tfdps.training import job
 
-    train.export_checkpoint(config)
+    job.export_checkpoint(config)
 
 
 def _account(values, config):
     del values
-    from tfdps import data, plan
+    from tfdps.accounting import account_lines, plan
+    from tfdps.data import loading
 
     size = config.dataset_size
     if size is None:
         startup.load_tensorflow()
-        size = data.dataset_size(config.dataset, data_dir=config.data_dir)
-    for line in plan.account(config, plan.make_plan(config, size)):
+        size = loading.dataset_size(config.dataset, data_dir=config.data_dir)
+    for line in account_lines.account(config, plan.make_plan(config, size)):
         print(line)
 
 
@@ -143,13 +153,11 @@ def _sample(values, config):
     checks.at_least("num", values.num, 1)
     if not config.model_dir:
         raise checks.UsageError("model_dir is missing: give the --model_dir of a run or an export.")
-    startup.load_tensorflow()
-    from tfdps import sample_command, samples
+    from tfdps.commands import sample
+    from tfdps.samplers import saved_model_sampler
 
-    sampler = samples.load_sampler(config.model_dir)
-    lines = sample_command.draw(
-        sampler, values.out, num=values.num, labels=values.labels, seed=values.seed
-    )
+    sampler = saved_model_sampler.load(config.model_dir)
+    lines = sample.draw(sampler, values.out, num=values.num, labels=values.labels, seed=values.seed)
     for line in lines:
         print(line)
 
@@ -160,9 +168,9 @@ def _demo(values, config):
         raise checks.UsageError(
             "export is missing: give --export=PATH, an export, a generator.onnx or a model_dir."
         )
-    from tfdps.demo import server
+    from tfdps.serving import demo
 
-    server.serve(path, port=values.port)
+    demo.serve(path, port=values.port)
 
 
 def run():

@@ -1,23 +1,25 @@
 """Features that need no download: a small CNN trained on the data set's own real training split.
 
 It reads private records without noise. It serves evaluation only; neither its weights nor the
-numbers made with it may be released under the run's guarantee, hence the folder nonprivate/.
+numbers made with it may be released under the run's guarantee, hence the folder nonprivate/. That
+lies outside model_dir unless --feature_cache=report: the network serves all runs on these records.
 """
 
 import hashlib
+import logging
 import math
-import os
 import pathlib
 import re
-import zipfile
-import zlib
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from tfdps import files
 from tfdps.evaluation import feature_space
-from tfdps.evaluation import progress as progress_bars
+from tfdps.evaluation.epochs import Epochs
+
+_logger = logging.getLogger(__name__)
 
 NAME = "cnn"
 
@@ -33,7 +35,7 @@ _FEATURES = 128
 _EXTRACT_BATCH = 500
 
 
-def load(train, cache_dir, *, say=None, progress=True):
+def load(train, cache_dir, *, progress=True):
     """Returns the FeatureSpace "cnn" of a data set, from the cache or trained now.
 
     The features are the 128 outputs, after the ReLU, of the layer before the last of a classifier:
@@ -47,18 +49,19 @@ def load(train, cache_dir, *, say=None, progress=True):
       train: the Dataset of the real training split.
       cache_dir: folder under which nonprivate/cnn_<name>_<key>.npz keeps the weights; the key is of
         the recipe and the records it is trained on.
-      say: called with each line for the user; default: nothing is said.
       progress: whether bars are shown on stderr.
     """
-    say = say or (lambda line: None)
     images, labels = _chosen(train)
     name = re.sub(r"[^\w.-]+", "_", train.spec.name)
     key = _key(images, labels, train.spec)
     path = pathlib.Path(cache_dir) / "nonprivate" / f"cnn_{name}_{key}.npz"
     features, classifier = _networks(train.spec)
-    cached = _read(path, [weight.shape for weight in classifier.weights], say)
+    cached = _read(path, [weight.shape for weight in classifier.weights])
     if cached is None:
-        say(f"Training the feature network on {len(labels)} real records; kept at {path}.")
+        _logger.info(
+            f"Training the feature network on {len(labels)} real records, without noise; kept at "
+            f"{path}: no epsilon covers it, keep it where the records may be kept."
+        )
         accuracy = _fit(classifier, images, labels, progress)
         _write(path, classifier.get_weights(), accuracy)
     else:
@@ -146,7 +149,7 @@ def _fit(classifier, images, labels, progress):
         epochs=epochs,
         verbose=0,
         shuffle=False,  # the pipeline does
-        callbacks=[progress_bars.Epochs("feature network", epochs)] if progress else [],
+        callbacks=[Epochs("feature network", epochs)] if progress else [],
     )
     in_order = tf.data.Dataset.from_tensor_slices((images, labels)).batch(_EXTRACT_BATCH)
     return float(classifier.evaluate(in_order, verbose=0)[1])
@@ -159,38 +162,24 @@ def _compiled(features, image_shape):
     return lambda images: function(images).numpy()
 
 
-def _read(path, shapes, say):
+def _read(path, shapes):
     """Returns (weights, accuracy) from the cache, or None when there is no usable file."""
     if not path.exists():
         return None
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with files.arrays_of(path) as file:
             weights = [file[f"weight_{index}"] for index in range(len(shapes))]
             accuracy = float(file["accuracy"])
         if [weight.shape for weight in weights] != [tuple(shape) for shape in shapes]:
             raise ValueError("its weights have other shapes")
-    except (
-        EOFError,
-        KeyError,
-        OSError,
-        TypeError,
-        ValueError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
-        say(f"{path} is damaged ({error}); the feature network is trained again.")
+    except files.DAMAGED_ARRAYS as error:
+        _logger.info(f"{path} is damaged ({error}); the feature network is trained again.")
         return None
     return weights, accuracy
 
 
 def _write(path, weights, accuracy):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = f"{path}.{os.getpid()}.tmp"
     arrays = {f"weight_{index}": weight for index, weight in enumerate(weights)}
-    try:
-        with open(temporary, "wb") as file:  # an open file: savez adds .npz to a name
-            np.savez(file, accuracy=accuracy, **arrays)
-        os.replace(temporary, path)
-    finally:
-        if os.path.exists(temporary):
-            os.remove(temporary)
+    # An open file: savez adds .npz to a name.
+    with files.replacing(path) as temporary, open(temporary, "wb") as file:
+        np.savez(file, accuracy=accuracy, **arrays)

@@ -2,15 +2,11 @@
 
 import collections.abc
 import dataclasses
-import sys
 
 import numpy as np
-import tqdm
 
-from tfdps import checks
+from tfdps import checks, console
 
-_SECONDS = 0.5
-_SECONDS_IN_A_LOG = 30.0
 _SILENT_SECONDS = 2.0  # work that is done by then shows no bar
 
 
@@ -60,15 +56,11 @@ class FeatureSpace:
 
     def _parts(self, count):
         """Yields the slices of the batches, with a progress bar."""
-        terminal = sys.stderr.isatty()
-        seconds = _SECONDS if terminal else _SECONDS_IN_A_LOG
-        bar = tqdm.tqdm(
+        bar = console.Bar(
             desc=f"features {self.name}",
             total=count,
             unit="image",
-            delay=_SILENT_SECONDS if terminal else seconds,
-            mininterval=seconds,
-            maxinterval=seconds,
+            delay=_SILENT_SECONDS,
             leave=False,
             disable=not self.progress,
         )
@@ -76,5 +68,4 @@ class FeatureSpace:
             for start in range(0, count, self.batch_size):
                 part = slice(start, min(start + self.batch_size, count))
                 yield part
-                if bar.update(part.stop - part.start) and not terminal:
-                    bar.fp.write("\n")  # a log has no line to write over
+                bar.update(part.stop - part.start)

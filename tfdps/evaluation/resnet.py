@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfdps.evaluation import progress
+from tfdps.evaluation.epochs import Epochs
 
 PROTOCOL = (
     "resnet (DPImageBench-style, one small network): trained on generated images with random "
@@ -49,7 +49,7 @@ def accuracy(train_images, train_labels, *, test, num_classes, seed=0, title="re
         epochs=_EPOCHS,
         verbose=0,
         shuffle=False,  # the pipeline does
-        callbacks=[progress.Epochs(title, _EPOCHS)],
+        callbacks=[Epochs(title, _EPOCHS)],
     )
     return float(model.evaluate(_pipeline(*test, num_classes), verbose=0)[1])
 

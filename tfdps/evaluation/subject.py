@@ -3,10 +3,14 @@
 import dataclasses
 import pathlib
 
-from tfdps import checks, data, run_dir, samples
-from tfdps.sampler import Sampler
+from tfdps import checks
+from tfdps.config import flags
+from tfdps.data import arrays, loading
+from tfdps.samplers import saved_model_sampler
+from tfdps.samplers.base import Sampler
+from tfdps.training import run_dir
 
-_DATA_FLAGS = ("dataset", "label", "image_size")
+_DATA_FLAGS = ("dataset", "label", "image_size", "class_names")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -15,12 +19,15 @@ class Subject:
 
     sampler: the export, a sampler.Sampler.
     report_dir: pathlib.Path of the folder that results go to.
+    passed: (training records, held-out records) of a program, see `data.arrays`; None: by name.
     """
 
     sampler: Sampler
     report_dir: pathlib.Path
+    _run: run_dir.RunDir
     _data: dict
     _options: object
+    passed: tuple = (None, None)
 
     @property
     def num_classes(self):
@@ -30,15 +37,27 @@ class Subject:
     @property
     def heldout_source(self):
         """(data set, split) of the held-out images; a folder's only split is train."""
+        if self.passed[1] is not None:
+            return "arrays", "test"
         name = self._options.eval_dataset or self._data["name"]
         default = "train" if name.startswith("folder:") else "test"
         return name, self._options.eval_split or default
 
     def training(self):
-        """Returns the Dataset that the generator was trained on; private."""
-        dataset = data.load(**self._data)
+        """Returns the Dataset that the generator was trained on; private.
+
+        Raises:
+          UsageError: the data are not those of the card and, where there is one, of the run.
+        """
+        data = self._data
+        if arrays.is_name(data["name"]):  # a Dataset may have declared the classes
+            data = {**data, "class_names": self.sampler.class_names}
+        dataset = loading.load(
+            **data, channels=self._channels(data["name"]), records=self.passed[0]
+        )
         self._check(dataset, "training images")
-        expected = self.sampler.card["privacy"].get("dataset_size", len(dataset))
+        self._run.check_data(dataset)
+        expected = self.sampler.card.dataset_size
         if len(dataset) != expected:
             raise checks.UsageError(
                 f"{dataset.spec.name} must hold the {expected} records that the generator was "
@@ -56,6 +75,13 @@ class Subject:
           UsageError: there are none or too few, or they have other classes or another shape.
         """
         name, split = self.heldout_source
+        if self.passed[1] is not None:
+            return self._passed_heldout(at_least)
+        if arrays.is_name(name):
+            raise checks.UsageError(
+                f"{name} has no test split: pass held-out records, test_dataset=(images, labels), or "
+                "name a set with eval_dataset."
+            )
         if name.startswith("folder:") and not self._options.eval_dataset:
             raise checks.UsageError(
                 f"{name} has no test split: give held-out images with --eval_dataset=folder:PATH, "
@@ -66,37 +92,56 @@ class Subject:
                 f"eval_split must be images that were not trained on, received {split!r} of {name}."
             )
         same = name == self._data["name"]
-        dataset = data.load(
+        dataset = loading.load(
             name,
             data_dir=self._data["data_dir"],
             label=self._data["label"] if same else None,
             image_size=self._data["image_size"] if same else self.sampler.image_shape[0],
+            channels=self._channels(name),
             split=split,
         )
+        return self._heldout(dataset, at_least)
+
+    def _passed_heldout(self, at_least):
+        if self._options.eval_dataset or self._options.eval_split:
+            raise checks.UsageError(
+                "eval_dataset and eval_split must be left out where test_dataset is passed."
+            )
+        dataset = loading.load(
+            "arrays", class_names=self.sampler.class_names, records=self.passed[1]
+        )
+        return self._heldout(dataset, at_least)
+
+    def _heldout(self, dataset, at_least):
+        """`dataset`, where it fits the generator and has enough records."""
         self._check(dataset, "held-out images")
         if len(dataset) < at_least:
             raise checks.UsageError(
-                f"split {split} of {name} must have at least {at_least} held-out records, received "
-                f"{len(dataset)}: name a larger set with --eval_dataset and --eval_split."
+                f"split {self.heldout_source[1]} of {dataset.spec.name} must have at least {at_least} "
+                f"held-out records, received {len(dataset)}: name a larger set with --eval_dataset and "
+                "--eval_split."
             )
         return dataset
+
+    def _channels(self, name):
+        """The generator's, as a folder's images are taken; another set has its own."""
+        return self.sampler.image_shape[-1] if name.startswith("folder:") else None
 
     def _check(self, dataset, what):
         spec, sampler = dataset.spec, self.sampler
         if spec.class_names != sampler.class_names:
             raise checks.UsageError(
                 f"{what} of {spec.name} must have the generator's classes "
-                f"({_listed(sampler.class_names)}), received {_listed(spec.class_names)}."
+                f"({checks.listed(sampler.class_names)}), received {checks.listed(spec.class_names)}."
             )
         if spec.image_shape != sampler.image_shape:
             raise checks.UsageError(
                 f"{what} of {spec.name} must have the generator's shape {sampler.image_shape}, "
-                f"received {spec.image_shape}: --image_size resizes them, folders of grey images "
-                "have one channel."
+                f"received {spec.image_shape}: --image_size resizes them."
             )
 
 
-def open_subject(config, options):
+def open_subject(config, options, dataset=None, test_dataset=None):
     """Returns the Subject at `config.model_dir`: a run's folder, or an export alone.
 
     The data set is the one the export was trained on; `config.data_dir` says where tfds has it, and
@@ -105,35 +150,30 @@ def open_subject(config, options):
     Args:
       config: the RunConfig of the command line.
       options: the EvaluationOptions.
+      dataset: the records that it was trained on, where a program passed them, see `data.arrays`.
+      test_dataset: held-out records likewise; None: those that the options name.
 
     Raises:
       UsageError: there is no whole export, or nowhere to write results to.
     """
     if not config.model_dir:
         raise checks.UsageError("model_dir is missing: give the --model_dir of a run or an export.")
-    sampler, run = samples.load_sampler(config.model_dir), run_dir.RunDir(config.model_dir)
-    trained = _trained_on(sampler.card)
+    sampler, run = (
+        saved_model_sampler.load(config.model_dir),
+        run_dir.RunDir(config.model_dir),
+    )
+    recorded = run.read()[0] if run.started else flags.recorded(sampler.card.flags)
+    trained = {name: getattr(recorded, name) for name in _DATA_FLAGS}
     if run.started:
-        recorded, _, _ = run.read()
-        trained = {name: getattr(recorded, name) for name in _DATA_FLAGS}
         config = dataclasses.replace(config, data_dir=config.data_dir or recorded.data_dir)
     elif trained["dataset"].startswith("folder:") and config.dataset.startswith("folder:"):
         trained["dataset"] = config.dataset  # the card names the folder without its path
+    if arrays.is_name(trained["dataset"]) and dataset is None:
+        raise arrays.missing(trained["dataset"])
+    trained["class_names"] = checks.names("class_names", trained["class_names"])
     source = {"name": trained.pop("dataset"), "data_dir": config.data_dir, **trained}
-    return Subject(sampler, _report_dir(run, options), source, options)
-
-
-def _trained_on(card):
-    """The data flags of a model card."""
-    given = dict(
-        line.removeprefix("--").split("=", 1) for line in card.get("training", {}).get("flags", [])
-    )
-    size = given.get("image_size")
-    return {
-        "dataset": card["generator"]["dataset"],
-        "label": given.get("label"),
-        "image_size": int(size) if size else None,
-    }
+    passed = (dataset, test_dataset)
+    return Subject(sampler, _report_dir(run, options), run, source, options, passed)
 
 
 def _report_dir(run, options):
@@ -145,8 +185,3 @@ def _report_dir(run, options):
         f"{run.root} is an export without a run: say with --report_dir=PATH where the results go. "
         "They are computed from private records and must not lie beside what is shipped."
     )
-
-
-def _listed(names):
-    shown = ", ".join(names[:12])
-    return shown if len(names) <= 12 else f"{shown}, ... {len(names)} in all"

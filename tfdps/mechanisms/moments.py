@@ -1,18 +1,19 @@
-"""The public side of the per-record mechanism: what a round starts from and what it gives.
+"""The public side of the per-record mechanism: a query, and the release that answers it.
 
 No private record comes near this module. A release is one flat vector of channels, each multiplied
 by its public scale; here is its layout, and the way back from a vector to moments.
 """
 
 import dataclasses
+import io
 import math
 
 import numpy as np
 
 from tfdps import checks
 
-_SMALLEST_CLIP_NORM = 1e-3  # pixel units; float64 tells distances in an image apart down to 1e-5
-_LARGEST_SCALE = 1e6  # times C; what cancels in the second moments stays below 1e-4 C up to here
+_SMALLEST_CLIP_NORM = 1e-3  # pixel units; two grey levels are 8e-3 apart
+_LARGEST_SCALE = 1e6  # times C; far below it a step of the grid is already larger than C
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -76,7 +77,7 @@ class Scales:
       second: v >= 0; with 0 there is no such channel.
 
     Raises:
-      UsageError: on a scale out of range, or above 1e6 C, where rounding would show.
+      UsageError: on a scale out of range, or above 1e6 C, where rounding leaves nothing.
     """
 
     clip_norm: float
@@ -127,52 +128,112 @@ class Moments:
     second_stddev: float | None
 
 
-def channels(atoms, scales, pooled):
-    """Returns the layout of a release: {name of a channel: (scale, shape)}, in order.
+@dataclasses.dataclass(frozen=True, eq=False)
+class MomentQuery:
+    """What a round asks of the mechanism. All of it public.
+
+    Attributes:
+      atoms: the Atoms that moments are taken around.
+      scales: the Scales of the channels.
+      pooled: whether the second moments of all classes are added up; for one atom a class.
 
     Raises:
-      UsageError: when second moments of several atoms a class are to be pooled: one record would
-        add several terms to the same elements, and the norm that is clipped would not be its own.
+      UsageError: when second moments of several atoms a class are to be pooled: one record would add
+        several terms to the same elements, and the norm that is clipped would not be its own.
     """
-    num_classes, num_atoms, dimension = atoms.positions.shape
-    if pooled and num_atoms > 1:
-        raise checks.UsageError(
-            f"pooled must be False with more than one atom a class, received {num_atoms} atoms. "
-            "Pool the released second moments afterwards."
-        )
-    groups = () if pooled else (num_classes, num_atoms)
-    triangle = atoms.second_dimension * (atoms.second_dimension + 1) // 2
-    layout = {
-        "mass": (scales.mass, (num_classes, num_atoms)),
-        "displacement": (1.0, (num_classes, num_atoms, dimension)),
-        "energy": (scales.energy, (num_classes, num_atoms, atoms.num_regions)),
-        "second": (scales.second, (*groups, triangle)),
-    }
-    return {name: channel for name, channel in layout.items() if channel[0] > 0}
+
+    atoms: Atoms
+    scales: Scales
+    pooled: bool = False
+
+    def __post_init__(self):
+        num_atoms = self.atoms.positions.shape[1]
+        if self.pooled and num_atoms > 1:
+            raise checks.UsageError(
+                f"pooled must be False with more than one atom a class, received {num_atoms} atoms. "
+                "Pool the released second moments afterwards."
+            )
+
+    @property
+    def channels(self):
+        """The layout of a release: {name of a channel: (scale, shape)}, in order."""
+        atoms, scales = self.atoms, self.scales
+        num_classes, num_atoms, dimension = atoms.positions.shape
+        groups = () if self.pooled else (num_classes, num_atoms)
+        triangle = atoms.second_dimension * (atoms.second_dimension + 1) // 2
+        layout = {
+            "mass": (scales.mass, (num_classes, num_atoms)),
+            "displacement": (1.0, (num_classes, num_atoms, dimension)),
+            "energy": (scales.energy, (num_classes, num_atoms, atoms.num_regions)),
+            "second": (scales.second, (*groups, triangle)),
+        }
+        return {name: channel for name, channel in layout.items() if channel[0] > 0}
+
+    def to_bytes(self):
+        """Returns the query as bytes."""
+        fields = {"pooled": np.array(self.pooled)}
+        for kind, settings in (("atoms", self.atoms), ("scales", self.scales)):
+            for name, value in dataclasses.asdict(settings).items():
+                if value is not None:
+                    fields[f"{kind}.{name}"] = value
+        file = io.BytesIO()
+        np.savez(file, **fields)
+        return file.getvalue()
+
+    @classmethod
+    def from_bytes(cls, data):
+        """Returns the MomentQuery that `to_bytes` wrote."""
+        kinds = {"atoms": {}, "scales": {}}
+        with np.load(io.BytesIO(data)) as stored:
+            for key in set(stored.files) - {"pooled"}:
+                kind, name = key.split(".")
+                value = stored[key]
+                kinds[kind][name] = value if value.ndim else float(value)
+            pooled = bool(stored["pooled"])
+        return cls(Atoms(**kinds["atoms"]), Scales(**kinds["scales"]), pooled)
 
 
-def from_vector(vector, atoms, scales, *, noise_multiplier, pooled=False):
-    """Returns the Moments in `vector` [D], a value of `release` for the same other arguments.
+@dataclasses.dataclass(frozen=True, eq=False)
+class Release:
+    """What the mechanism released, and what for: all that follows from it is post-processing.
+
+    Attributes:
+      vector: float32 NumPy [D], the channels of the query one after the other.
+      query: the MomentQuery that it answers.
+      noise_multiplier: sigma, noise standard deviation over the query's clip norm.
 
     Raises:
-      UsageError: when the vector's length does not fit the other arguments.
+      UsageError: when the vector's length is not that of an answer to the query.
     """
-    layout = channels(atoms, scales, pooled)
-    sizes = [math.prod(shape) for _, shape in layout.values()]
-    vector = np.asarray(vector, np.float32)
-    if vector.shape != (sum(sizes),):
-        raise checks.UsageError(
-            f"vector must have shape ({sum(sizes)},), received {vector.shape}. "
-            "Pass the atoms, scales and pooled that it was released with."
-        )
-    fields = dict.fromkeys(field.name for field in dataclasses.fields(Moments))
-    parts = np.split(vector, np.cumsum(sizes)[:-1])
-    for part, (name, (scale, shape)) in zip(parts, layout.items(), strict=True):
-        fields[name] = part.reshape(shape) / np.float32(scale)
-        fields[f"{name}_stddev"] = noise_multiplier * scales.clip_norm / scale
-    if "second" in layout:
-        fields["second"] = _symmetric(fields["second"], atoms.second_dimension)
-    return Moments(**fields)
+
+    vector: np.ndarray
+    query: MomentQuery
+    noise_multiplier: float
+
+    def __post_init__(self):
+        vector, size = np.asarray(self.vector, np.float32), sum(self._sizes)
+        if vector.shape != (size,):
+            raise checks.UsageError(
+                f"vector must have shape ({size},), received {vector.shape}. "
+                "Pass the query that it was released for."
+            )
+        object.__setattr__(self, "vector", vector)
+
+    @property
+    def _sizes(self):
+        return [math.prod(shape) for _, shape in self.query.channels.values()]
+
+    def moments(self):
+        """Returns the Moments that were released."""
+        layout, scales = self.query.channels, self.query.scales
+        fields = dict.fromkeys(field.name for field in dataclasses.fields(Moments))
+        pieces = np.split(self.vector, np.cumsum(self._sizes)[:-1])
+        for piece, (name, (scale, shape)) in zip(pieces, layout.items(), strict=True):
+            fields[name] = piece.reshape(shape) / np.float32(scale)
+            fields[f"{name}_stddev"] = self.noise_multiplier * scales.clip_norm / scale
+        if "second" in layout:
+            fields["second"] = _symmetric(fields["second"], self.query.atoms.second_dimension)
+        return Moments(**fields)
 
 
 def triangle_of(size):

@@ -1,8 +1,12 @@
 """No privacy at all: for finding out what the generator and the loss can do. Named for what it is."""
 
 import math
+from collections.abc import Sequence
 
 import keras
+import tensorflow as tf
+
+from tfdps.mechanisms import poisson
 
 
 class NoMechanism:
@@ -11,24 +15,33 @@ class NoMechanism:
     Guarantee: none. Whatever is trained with it may reveal any record.
 
     Args:
-      **adam_settings: for `optimizer`, a plain Keras Adam.
+      learning_rate: of `optimizer`, a plain Keras Adam, > 0.
+
+    Examples:
+      >>> import tfdps
+      >>> tfdps.mechanisms.NoMechanism().private
+      False
     """
 
     name = "none"
     private = False
-    bounds_any_batches = True  # not neighbours alone: draws may be truncated
+    overflow_probability, draws_in_parts = poisson.OVERFLOW_PROBABILITY, False
+    sums_integers_in_float64 = False
     clip_norm = None
     noise_multiplier = 0.0
     noise_stddev = 0.0
     sensitivity = math.inf
 
-    def __init__(self, **adam_settings):
-        self.optimizer = keras.optimizers.Adam(**adam_settings)
+    def __init__(self, *, learning_rate: float = 1e-3) -> None:
+        self.optimizer = keras.optimizers.Adam(learning_rate)
 
-    def release(self, gradient):
+    def step_noise(self, shape: Sequence[int]) -> None:
+        """There is no noise: None."""
+
+    def release(self, gradient: tf.Tensor, noise: None = None) -> tf.Tensor:
         """Returns `gradient` itself."""
         return gradient
 
-    def limit_public(self, gradient):
+    def limit_public(self, gradient: tf.Tensor) -> tf.Tensor:
         """Returns `gradient` itself."""
         return gradient

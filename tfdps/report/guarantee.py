@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from tfdps import accounting
+from tfdps.accounting import accountants
 
 # The deltas at which the whole privacy profile is read; more of them change the third digit.
 _DELTAS = np.geomspace(1e-9, 0.9, 90)
@@ -31,12 +31,12 @@ def recognised_at_most(charges, false_alarms):
     1 - F <= e^epsilon (1 - R) + delta. The smallest of all these bounds is returned.
 
     Args:
-      charges: the ledger's charges, a list of Charge.
+      charges: the ledger's charges, a list of NoiseEvent.
       false_alarms: F, the fraction of outsiders that the test calls members, in (0, 1).
     """
     bounds = [1.0]
     for delta in _DELTAS:
-        epsilon = accounting.epsilon_of(charges, delta=delta)
+        epsilon = accountants.epsilon_of(charges, delta=delta)
         if epsilon < 700:  # beyond it e^epsilon is no float64, and bounds nothing
             bounds.append(math.exp(epsilon) * false_alarms + delta)
         bounds.append(1 - math.exp(-epsilon) * (1 - delta - false_alarms))

@@ -10,8 +10,8 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from tfdps import accounting
-from tfdps.charges import part
+from tfdps.accounting import accountants
+from tfdps.accounting.events import part
 
 _PLD_POINTS = 8  # a point takes about a second
 _RDP_POINTS = 200
@@ -48,7 +48,7 @@ def spending(charges, delta):
     """Returns the Spending of a ledger's charges, in their order, at `delta`.
 
     Args:
-      charges: a list of Charge, at least one step in all.
+      charges: a list of NoiseEvent, at least one step in all.
       delta: in (0, 1).
     """
     total = sum(charge.steps for charge in charges)
@@ -57,7 +57,7 @@ def spending(charges, delta):
 
     def curve(points, accountant):
         return [
-            (k, accounting.epsilon_of(part(charges, 0, k), delta=delta, accountant=accountant))
+            (k, accountants.epsilon_of(part(charges, 0, k), delta=delta, accountant=accountant))
             for k in points
         ]
 

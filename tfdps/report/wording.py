@@ -4,6 +4,8 @@ import datetime
 import math
 import re
 
+from tfdps.accounting import shown
+
 ABSENT = "–"
 _NO_BREAK = "\u00a0"  # a space that a line does not break at
 _NEARLY_ONE = 1 - 1e-7  # beyond it a percentage would need more digits than anyone reads
@@ -21,7 +23,7 @@ def upper_bound(value, digits=4):
     value = number(value)
     if not math.isfinite(value):
         return _not_finite(value)
-    return f"{math.ceil(value * 10**digits - 1e-9) / 10**digits:.{digits}f}"
+    return shown.up(value, decimals=digits)
 
 
 def lower_bound(value, digits=4):
@@ -29,7 +31,7 @@ def lower_bound(value, digits=4):
     value = number(value)
     if not math.isfinite(value):
         return _not_finite(value)
-    return f"{math.floor(value * 10**digits + 1e-9) / 10**digits:.{digits}f}"
+    return shown.down(value, decimals=digits)
 
 
 def figure(value, digits=3):
@@ -60,9 +62,9 @@ def percent_at_most(fraction):
     if fraction >= _NEARLY_ONE:
         return "practically 100 %"
     for digits in range(1, 8):
-        shown = math.ceil(fraction * 100 * 10**digits - 1e-9) / 10**digits
-        if shown < 100:
-            return f"{shown:.{digits}f} %"
+        at_most = upper_bound(100 * fraction, digits)
+        if float(at_most) < 100:
+            return f"{at_most} %"
     return "practically 100 %"
 
 

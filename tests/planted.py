@@ -1,0 +1,55 @@
+"""Faults planted in the package, and the audit of a run that must find them."""
+
+from tfdps import console
+from tfdps.auditing import attacks
+from tfdps.config import evaluation_options
+from tfdps.config.run_config import RunConfig
+from tfdps.mechanisms import batches
+
+TRIALS = 150
+
+
+def audited(model_dir, tmp_path, *, parts="mechanism"):
+    """What `--mode=audit` finds in the run at `model_dir`: (audit.json as a dict, lines said)."""
+    settings = evaluation_options.EvaluationOptions(
+        feature_cache=str(tmp_path), audit_trials=TRIALS, audit_parts=parts
+    )
+    said = []
+    with console.lines_to(said.append):
+        return attacks.audit(RunConfig(model_dir=str(model_dir)), settings), said
+
+
+def found_by(model_dir, tmp_path):
+    """Names of the checks and pairs of neighbours that contradict the run's claim, a list.
+
+    Each of them is on the screen, and the verdict says that there is a violation, or else none.
+    """
+    result, said = audited(model_dir, tmp_path)
+    found = result["mechanism"]
+    names = [check["name"] for check in found["checks"] if not check["passed"]]
+    names += [pair["name"] for pair in found["pairs"] if pair["violation"]]
+    assert result["verdict"] == ("violation found" if names else "no violation found")
+    for name in names:
+        assert any(f"FAILED: {name}:" in line for line in said)
+    return names
+
+
+def double_sampling_probability(monkeypatch):
+    """Has every record drawn with twice the probability that is accounted."""
+    honest = batches.PoissonBatches.__init__
+
+    def doubled(self, dataset, sampling_probability, **options):
+        honest(self, dataset, min(1, 2 * sampling_probability), **options)
+
+    monkeypatch.setattr(batches.PoissonBatches, "__init__", doubled)
+
+
+def check_doubling_is_found(found):
+    """Asserts that an audit names the probability, and at most what follows from it."""
+    assert "sampling probability" in found
+    # A probability of twice q has another variance, too.
+    assert set(found) <= {
+        "sampling probability",
+        "draws vary as coins do",
+        "records' draws are independent",
+    }

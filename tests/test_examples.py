@@ -1,0 +1,40 @@
+"""Every public name has an example in its docstring that runs, in a folder of its own."""
+
+import doctest
+import importlib
+import inspect
+
+import pytest
+import test_faces
+
+from conftest import ROOT
+
+# They train, export or need a server that answers; `# doctest: +SKIP` is for the last alone.
+SLOW = {"train", "evaluate", "audit", "write_report", "export_checkpoint", "write_export"}
+NAMES = sorted(
+    {
+        (getattr(importlib.import_module(package), name).__module__, name): f"{package}.{name}"
+        for package in reversed(test_faces.FACES)  # of two the shorter
+        for name in importlib.import_module(package).__all__
+        if name != "__version__"
+    }.values()
+)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * (name.split(".")[-1] in SLOW))
+        for name in NAMES
+    ],
+)
+def test_the_example_runs(name, tmp_path, monkeypatch):
+    package, _, attribute = name.rpartition(".")
+    value = getattr(importlib.import_module(package), attribute)
+    (tmp_path / "saved_models").symlink_to(ROOT / "saved_models")
+    monkeypatch.chdir(tmp_path)
+    example = doctest.DocTestParser().get_doctest(inspect.getdoc(value), {}, name, None, None)
+    assert example.examples, f"{name} has no example"
+    said = []
+    doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(example, out=said.append)
+    assert not said, "".join(said)

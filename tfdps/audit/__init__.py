@@ -1,1 +1,0 @@
-"""The privacy audit: what an attacker finds in the samples, and in the mechanism itself."""

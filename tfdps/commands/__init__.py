@@ -1,0 +1,1 @@
+"""Commands on artefacts. They need no TensorFlow."""

@@ -1,0 +1,183 @@
+"""The command line's flags: the mode, RunConfig's fields, what sampling and evaluation take."""
+
+import dataclasses
+import pathlib
+import typing
+
+from absl import flags
+
+from tfdps import checks
+from tfdps.config import help
+from tfdps.config.evaluation_options import EvaluationOptions
+from tfdps.config.run_config import RunConfig
+
+MODES = ("train", "account", "sample", "export", "evaluate", "audit", "report", "demo")
+
+_PACKAGE_FLAGFILES = (
+    pathlib.Path(__file__).parents[1] / "flagfiles",  # installed
+    pathlib.Path(__file__).parents[2] / "launch",  # a checkout
+)
+_ABSL_OWN = ("flagfile", "undefok")  # that it knows without a definition
+_DEFINE = {
+    bool: flags.DEFINE_boolean,
+    str: flags.DEFINE_string,
+    int: flags.DEFINE_integer,
+    float: flags.DEFINE_float,
+}
+
+
+def parse(argv):
+    """Returns (absl FlagValues, RunConfig) of a command line.
+
+    A bare flagfile name is looked for in the working directory, then among the package's own. What the
+    command line itself says comes before what any flagfile says, wherever it stands; of flagfiles
+    the later comes before the earlier.
+
+    Args:
+      argv: the program's name and its arguments.
+
+    Raises:
+      UsageError: on an unknown flag, a value that does not parse, a stray argument, a flag that the
+        command line gives twice with different values, or a flagfile that is not there.
+    """
+    values = flags.FlagValues()
+    _define(values)
+    program, *arguments = argv
+    flagfiles, direct = _separated(arguments, values)
+    # One after the other: to absl the later one wins, which would be a flagfile at the end.
+    for part in (flagfiles, [word for words in direct for word in words]):
+        try:
+            stray = values([program, *part])[1:]
+        except (flags.Error, ValueError) as error:  # of a value, or of a file that is no text
+            raise checks.UsageError(f"{error}. --help lists the flags.") from error
+        if stray:
+            raise checks.UsageError(
+                f"unexpected argument {stray[0]!r}: every setting is a flag, --name=value."
+            )
+    _check_said_once(direct, values)
+    return values, _settings(RunConfig, values)
+
+
+def recorded(lines):
+    """Returns the RunConfig of the flags that a model card has.
+
+    Args:
+      lines: --name=value each.
+
+    Raises:
+      UsageError: as for `parse`, and for a flagfile: none is read on a stranger's word.
+    """
+    for line in lines:
+        if line.lstrip("-").startswith("flagfile"):
+            raise checks.UsageError(
+                f"flags of a model card must name no flagfile, received {line!r}."
+            )
+    return parse(["tfdps", *lines])[1]
+
+
+def evaluation_options(values):
+    """Returns the EvaluationOptions of parsed flags.
+
+    Args:
+      values: the FlagValues of `parse`.
+
+    Raises:
+      UsageError: when a value lies outside what its help text allows.
+    """
+    return _settings(EvaluationOptions, values)
+
+
+def _settings(settings, values):
+    return settings(**{f.name: values[f.name].value for f in dataclasses.fields(settings)})
+
+
+def help_text():
+    """Returns the description of all flags."""
+    values = flags.FlagValues()
+    _define(values)
+    return help.text(values, _package_flagfiles())
+
+
+def _define(values):
+    common = {"flag_values": values, "module_name": "tfdps"}
+    flags.DEFINE_enum("mode", "train", MODES, "What to do. train: the whole job.", **common)
+    for field in (*dataclasses.fields(RunConfig), *dataclasses.fields(EvaluationOptions)):
+        text, choices = field.metadata["help"], field.metadata.get("choices")
+        kind = _plain_type(field.type)
+        if choices and kind is str:
+            flags.DEFINE_enum(field.name, field.default, choices, text, **common)
+        else:
+            _DEFINE[kind](field.name, field.default, text, **common)
+    flags.DEFINE_integer("num", 64, "--mode=sample: how many images.", **common)
+    flags.DEFINE_string(
+        "labels", None, "--mode=sample: classes, taken in turn: 0-4,7 or names.", **common
+    )
+    flags.DEFINE_string(
+        "out", None, "--mode=sample: a .png, .npz or .parquet file, or a folder/.", **common
+    )
+    flags.DEFINE_string(
+        "export", None, "--mode=demo: an export, a generator.onnx or a model_dir.", **common
+    )
+    flags.DEFINE_integer("port", 8000, "--mode=demo: of this machine; 0: any.", **common)
+    flags.DEFINE_integer("seed", 0, "--mode=sample: the same seed, the same images.", **common)
+
+
+def _plain_type(annotation):
+    return next(t for t in (*typing.get_args(annotation), annotation) if t in _DEFINE)
+
+
+def _separated(arguments, values):
+    """(flagfile arguments with the paths they stand for, [[word, ...], ...]: one list a flag).
+
+    A flag that is no boolean and has no "=" takes the next word, as absl has it. From "--" or a word
+    that is no flag on all words are one list: absl hands them back as stray.
+    """
+    flagfiles, direct, rest = [], [], list(arguments)
+    while rest and rest[0].startswith("-") and rest[0] != "--":
+        word = rest.pop(0)
+        name, equals, value = word.lstrip("-").partition("=")
+        takes_next = not values[name].boolean if name in values else name in _ABSL_OWN
+        if takes_next and not equals and rest:
+            equals, value = " ", rest.pop(0)
+        if name == "flagfile" and equals:
+            flagfiles.append(f"--flagfile={_flagfile_path(value)}")
+        else:
+            direct.append([word, value] if equals == " " else [word])
+    return flagfiles, [*direct, rest]
+
+
+def _check_said_once(direct, values):
+    """Raises UsageError when a flag is given twice with different values."""
+    said = {}
+    for word, *value in (words for words in direct if words):
+        name, equals, text = word.lstrip("-").partition("=")
+        if not equals:
+            text = value[0] if value else "true"
+        if name not in values and name[2:] in values:  # --noname
+            name, text = name[2:], "false"
+        if name not in values:  # "--" or absl's own
+            continue
+        parsed = values[name].parser.parse(text)
+        if said.setdefault(name, parsed) != parsed:
+            raise checks.UsageError(
+                f"{name} must be given once, received {said[name]} and {parsed}: leave one of them out."
+            )
+
+
+def _flagfile_path(name):
+    if pathlib.Path(name).expanduser().is_file():
+        return name
+    own = _package_flagfiles()
+    if name in own:
+        return str(own[name])
+    raise checks.UsageError(
+        f"flagfile {name!r} is neither in {pathlib.Path.cwd()} nor among the package's own: "
+        f"{', '.join(sorted(own))}."
+    )
+
+
+def _package_flagfiles():
+    """{name: path} of the package's flag files."""
+    return {
+        path.name: path for folder in _PACKAGE_FLAGFILES for path in sorted(folder.glob("*.flags"))
+    }

@@ -1,0 +1,300 @@
+"""RunConfig: everything a run is made of, as one frozen value that flags map onto."""
+
+import dataclasses
+import typing
+
+from tfdps import checks
+from tfdps.config import mechanism_registry, run_checks
+
+COSTS = ("l2", "l1+l2")
+SCHEDULES = ("converged", "reference")
+LOSSES = ("semi_debiased", "plain")
+GENERATORS = ("mlp", "dcgan", "biggan", "mixture")
+ACCOUNTANTS = ("rdp", "pld")
+STRATEGIES = ("one", "mirrored", "multiworker", "tpu")
+PRECISIONS = ("float32", "bfloat16")
+FAMILIES = ("strokes", "shapes", "scenes")  # of procedural images
+REFINERS = ("none", *FAMILIES)
+
+# What a resumed run may do with a field that differs from the run's first start.
+GUARANTEE = "guarantee"  # it enters epsilon, or says whose epsilon it is: refused
+MODEL = "model"  # it shapes the generator or its weights: refused
+FREE = "free"  # post-processing or housekeeping: taken over from the new command
+
+
+def _field(default, help_text, *, resume=FREE, choices=None):
+    return dataclasses.field(
+        default=default, metadata={"help": help_text, "resume": resume, "choices": choices}
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """What one run trains, on what, at which privacy. Field names are the flags' names.
+
+    Raises:
+      UsageError: from the constructor, when a value lies outside what its help text allows.
+
+    Examples:
+      >>> import tfdps
+      >>> config = tfdps.RunConfig(dataset="mnist", target_epsilon=1.0, model_dir="runs/mnist")
+      >>> config.mechanism, config.delta, config.clip_norm
+      ('per_record', 1e-05, 1.0)
+    """
+
+    # Data
+    dataset: str = _field(
+        "digits",
+        "tfds name (mnist, fashion_mnist, cifar10, celeb_a, ...), folder:PATH with one sub-folder "
+        "of images a class, digits (built in, no download), or arrays or arrays:NAME: records that a "
+        "Python program passes to tfdps.train.",
+        resume=GUARANTEE,
+    )
+    data_dir: typing.Optional[str] = _field(
+        None, "Where tensorflow_datasets keeps its data; default: its own, ~/tensorflow_datasets."
+    )
+    label: typing.Optional[str] = _field(
+        None,
+        "The feature that is the class, where the data set has several: Male for celeb_a.",
+        resume=GUARANTEE,
+    )
+    image_size: typing.Optional[int] = _field(
+        None,
+        "Side in pixels that images are resized to; default: as they are (folder: 32).",
+        resume=GUARANTEE,
+    )
+    channels: typing.Optional[int] = _field(
+        None,
+        "Of all images, 1: grey, or 3: colour; for a folder that holds both, or stores grey ones as "
+        "colour; default: as all of them are stored.",
+        resume=GUARANTEE,
+        choices=(1, 3),
+    )
+    class_names: typing.Optional[str] = _field(
+        None,
+        "The classes, commas between: a folder has these sub-folders and no others, and some may be "
+        "empty; default: the sub-folders with images in them, the set's own. Of arrays: in the order "
+        "of their labels, no default.",
+        resume=GUARANTEE,
+    )
+    dataset_size: typing.Optional[int] = _field(
+        None,
+        "The public number of private records N; default: read from the data set's description. "
+        "A run whose data has another size is refused.",
+        resume=GUARANTEE,
+    )
+    model_dir: typing.Optional[str] = _field(None, "Where the run lives: all its files.")
+
+    # Privacy
+    mechanism: str = _field(
+        "per_record",
+        "per_record: each record clipped on its own. joint: the paper's, one clip over the batch's "
+        "image gradient. none: NOT PRIVATE.",
+        resume=GUARANTEE,
+        choices=mechanism_registry.NAMES,
+    )
+    target_epsilon: typing.Optional[float] = _field(
+        10.0, "The run never ends above this epsilon.", resume=GUARANTEE
+    )
+    delta: float = _field(1e-5, "The delta of (epsilon, delta), below 1/N.", resume=GUARANTEE)
+    noise_multiplier: typing.Optional[float] = _field(
+        None,
+        "Noise standard deviation over sensitivity; default: calibrated to target_epsilon.",
+        resume=GUARANTEE,
+    )
+    clip_norm: float = _field(
+        None,
+        "joint: L2 bound on the image gradient of a whole batch, default 0.5. per_record: bound on a "
+        "record's contribution, over its root mean square as the model so far expects it; default 1.",
+        resume=GUARANTEE,
+    )
+    num_steps: typing.Optional[int] = _field(
+        None,
+        "Noisy steps; default: as many as noise_multiplier and target_epsilon allow, or 5000 when "
+        "neither is given; per_record: its rounds, and no other number.",
+        resume=GUARANTEE,
+    )
+    batch_size: typing.Optional[int] = _field(
+        None,
+        "B: the expected number of private records drawn a step, and of images that joint generates; "
+        "default: 50, per_record: all records.",
+        resume=GUARANTEE,
+    )
+    accountant: str = _field(
+        None,
+        "The accountant that calibrates and decides when the budget is spent; default: rdp, "
+        "per_record: pld, which is exact while batch_size is all records.",
+        resume=GUARANTEE,
+        choices=ACCOUNTANTS,
+    )
+
+    # Transport
+    loss: str = _field(
+        "semi_debiased",
+        "semi_debiased: 2 W(X,Y) - W(X,X'). plain: the Sinkhorn divergence.",
+        choices=LOSSES,
+    )
+    debias_ratio: float = _field(
+        0.2, "p: the fraction of the batch that is drawn afresh for the debiasing term, in [0, 1]."
+    )
+    cost: str = _field("l2", "Ground cost: ||a-b||^2, or ||a-b||^2 + m ||a-b||_1.", choices=COSTS)
+    cost_l1_weight: float = _field(1.0, "m of the l1+l2 cost.")
+    regularization: float = _field(
+        None,
+        "Entropic regularisation lambda, in units of the cost (per_record: ||a-b||^2/2); default 5, "
+        "per_record: 1. Not the privacy epsilon.",
+    )
+    schedule: str = _field(
+        "converged",
+        "converged: solved to a marginal error. reference: the published, unconverged schedule.",
+        choices=SCHEDULES,
+    )
+    schedule_exponent: float = _field(
+        2.0, "r of the reference schedule: its blur is regularization^(1/r)."
+    )
+    label_scale: float = _field(15.0, "Weight of the one-hot label in the transport's features.")
+
+    # Generator
+    generator: str = _field(
+        None,
+        "The generator's architecture; mixture is per_record's only one, the others are joint's, "
+        "whose default is mlp.",
+        resume=MODEL,
+        choices=GENERATORS,
+    )
+    latent_dim: int = _field(
+        None,
+        "Dimension of the latent z ~ U[0,1]; default 16. mixture: 1 and the dimensions of the "
+        "subspace that images vary in; default 51.",
+        resume=MODEL,
+    )
+    num_atoms: typing.Optional[int] = _field(
+        None,
+        "mixture: atoms a class, each a mean and spreads of its own; default 4. Six thousand records a "
+        "class carry 100 or 200 at epsilon 10, 32 at 1, 8 at 0.2; fewer where images vary more.",
+        resume=GUARANTEE,
+    )
+    grain: typing.Optional[float] = _field(
+        None,
+        "mixture: noise on every pixel, in units of what images have outside the subspace; default 1. "
+        "Without it classifiers learn patterns too faint to see. More where the subspace holds less.",
+    )
+    warp: typing.Optional[float] = _field(
+        None, "mixture: bends images by so many pixels (standard deviation, 0 to 1); default 0."
+    )
+    mirror: typing.Optional[bool] = _field(
+        None, "mixture: mirrors half of the images; default off. Not for digits or letters."
+    )
+
+    learning_rate: float = _field(1e-3, "Adam's learning rate.")
+    weight_decay: float = _field(1e-5, "Weight of the L2 term on the generator's weights.")
+    ema_decay: float = _field(0.999, "Decay of the averaged weights that are exported, in [0, 1).")
+
+    # Refiner
+    refiner: str = _field(
+        "none",
+        "mixture: makes its images look real, by a denoiser that learned from procedural images: "
+        "strokes (handwriting, line drawings), shapes (things on black) or scenes (photographs); or "
+        "none, the default.",
+        resume=MODEL,
+        choices=REFINERS,
+    )
+    refiner_start: float = _field(
+        0.5,
+        "The noise that the refiner adds to an image before it takes all of it out, 0.03 to 1 in "
+        "pixels of -1 to 1. More of it hides more of the mixture, and makes up more.",
+    )
+    refiner_levels: int = _field(3, "The steps in which the refiner takes the noise out.")
+    refiner_width: int = _field(32, "Channels of the denoiser, a multiple of 8.", resume=MODEL)
+    refiner_pretraining: int = _field(
+        1500, "Steps on 64 procedural images each that the denoiser learns for.", resume=MODEL
+    )
+    refiner_steps: int = _field(
+        0,
+        "Private steps after the rounds: the denoiser learns from records, with noise; default none. "
+        "The rounds get what these leave of target_epsilon.",
+        resume=GUARANTEE,
+    )
+    refiner_batch_size: int = _field(
+        3000, "The expected number of private records drawn for such a step.", resume=GUARANTEE
+    )
+    refiner_noise_multiplier: float = _field(
+        1.0, "Noise standard deviation over sensitivity of such a step.", resume=GUARANTEE
+    )
+    refiner_views: int = _field(2, "Noise levels that a record's gradient is the mean of.")
+    refiner_learning_rate: float = _field(
+        0.0005, "Adam's learning rate of such steps at first; it falls to 0."
+    )
+
+    # Running
+    strategy: str = _field(
+        "one",
+        "one: a single device. mirrored: every GPU of this machine. multiworker: several machines, "
+        "each started with its TF_CONFIG. tpu: the cores of --tpu.",
+        choices=STRATEGIES,
+    )
+    tpu: typing.Optional[str] = _field(
+        None, "The TPU of --strategy=tpu: a name or grpc:// address; default: this machine's own."
+    )
+    precision: str = _field(
+        "float32",
+        "bfloat16: the generator computes in it, its weights stay float32; transport, clip and noise "
+        "are float32 always. Faster on accelerators. The export is float32.",
+        choices=PRECISIONS,
+    )
+    records_mib: float = _field(
+        4096.0,
+        "MiB of memory for the records of a machine: more than that are read from disk again in "
+        "every pass.",
+    )
+    checkpoint_secs: float = _field(60.0, "Seconds between checkpoints.")
+    sample_secs: float = _field(120.0, "Seconds between sample grids.")
+
+    def __post_init__(self) -> None:
+        checks.one_of("mechanism", self.mechanism, mechanism_registry.NAMES)
+        for name, value in self._entry.defaults.items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, value)
+        checks.field_types(self)
+        for field in dataclasses.fields(self):
+            value, choices = getattr(self, field.name), field.metadata["choices"]
+            if choices is not None and value is not None:
+                checks.one_of(field.name, value, choices)
+        run_checks.check(self, self._entry)
+
+    @property
+    def private(self) -> bool:
+        """Whether the run has a privacy guarantee."""
+        return self._entry.private
+
+    @property
+    def refined(self) -> bool:
+        """Whether the generator's images go through a refiner."""
+        return self.refiner != "none"
+
+    @property
+    def _entry(self):
+        return mechanism_registry.entry(self.mechanism)
+
+    @property
+    def num_fresh(self) -> int:
+        """n' = floor(p n), the images drawn afresh a step for the debiasing term; plain loss: 0."""
+        if self.loss == "plain":
+            return 0
+        return int(self.debias_ratio * (self.batch_size or 0) + 1e-9)
+
+    def to_flags(self) -> str:
+        """Returns a valid absl flagfile: a --name=value line for every field with a value and a use."""
+        return "".join(
+            f"--{name}={value}\n"
+            for name, value in dataclasses.asdict(self).items()
+            if value is not None and name not in self._entry.without_use
+        )
+
+    def differences(self, other: "RunConfig") -> list[tuple[str, typing.Any, typing.Any, str]]:
+        """Returns [(field name, self's value, other's value, resume policy)] where they differ."""
+        return [
+            (f.name, getattr(self, f.name), getattr(other, f.name), f.metadata["resume"])
+            for f in dataclasses.fields(self)
+            if getattr(self, f.name) != getattr(other, f.name)
+        ]

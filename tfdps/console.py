@@ -1,0 +1,95 @@
+"""What a user sees of the work: lines, progress bars, and nothing of what others log meanwhile.
+
+The package speaks by logging.getLogger("tfdps"), at INFO: nothing shows in a program that has not asked
+for it, by `logging.basicConfig(level=logging.INFO, format="%(message)s")` say.
+"""
+
+import contextlib
+import logging
+import sys
+
+import tqdm
+
+_SECONDS, _SECONDS_IN_A_LOG = 0.5, 30.0
+_COLUMNS_OF_A_LOG = 100
+
+
+class Bar(tqdm.tqdm):
+    """A progress bar: on a terminal redrawn twice a second, elsewhere a line every half minute.
+
+    One that does not stay at its end (`leave`) is not in a log before it has lasted half a minute.
+
+    Args:
+      *args: as tqdm takes them.
+      file: where to write; default: stderr.
+      **settings: as tqdm takes them, but for its intervals and columns.
+
+    Attributes:
+      seconds: between two drawings.
+    """
+
+    def __init__(self, *args, file=None, **settings):
+        file = file or sys.stderr
+        self._terminal = file.isatty()
+        self.seconds = _SECONDS if self._terminal else _SECONDS_IN_A_LOG
+        if not self._terminal and not settings.get("leave", True):
+            settings["delay"] = self.seconds
+        super().__init__(
+            *args,
+            file=file,
+            mininterval=self.seconds,
+            maxinterval=self.seconds,
+            dynamic_ncols=self._terminal,
+            ncols=None if self._terminal else _COLUMNS_OF_A_LOG,
+            **settings,
+        )
+
+    def display(self, msg=None, pos=None):
+        """Draws the bar; a log has no line to write over."""
+        if self._terminal:
+            return super().display(msg, pos)
+        if msg is None:  # "" would clear a line
+            self.fp.write(f"{self}\n")
+            self.fp.flush()
+        return True
+
+
+@contextlib.contextmanager
+def lines_to(write):
+    """Gives each line that the package says for its user, at INFO, to `write`, for the block."""
+    logger, handler = logging.getLogger("tfdps"), _Handler(write)
+    level, propagate = logger.level, logger.propagate
+    logger.propagate = False
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        logger.removeHandler(handler)
+        logger.propagate = propagate
+
+
+class _Handler(logging.Handler):
+    """Calls a function with each line."""
+
+    def __init__(self, write):
+        super().__init__()
+        self._write = write
+
+    def emit(self, record):
+        self._write(record.getMessage())
+
+
+@contextlib.contextmanager
+def quiet(*names):
+    """Keeps what the named loggers say below an error off the screen for the block."""
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,99 @@
+"""Private records with their labels, in memory or on disk, and what is public about them."""
+
+import dataclasses
+import typing
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class DatasetSpec:
+    """What is public about a data set: its name, the images' (H, W, C), the classes' names.
+
+    Guarantee: what is proved is for a record that is replaced by nothing, with N and all of this
+    fixed. So these are declared, by flags or by the set, and data that contradict them are refused
+    before an image is used: they do not follow from the records.
+
+    Examples:
+      >>> import tfdps
+      >>> tfdps.DatasetSpec("arrays:pets", (32, 32, 3), ("cat", "dog")).num_classes
+      2
+    """
+
+    name: str
+    image_shape: tuple[int, int, int]
+    class_names: tuple[str, ...]
+
+    @property
+    def num_classes(self) -> int:
+        """The number of classes; labels lie in [0, num_classes)."""
+        return len(self.class_names)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Dataset:
+    """The private records in memory: images uint8 [n, H, W, C], labels int32 [n], the public spec.
+
+    total: N, the public number of records of the whole data set, where these are a worker's part.
+    fingerprint: equal where the files of the whole data set are; for comparing two copies of it.
+
+    Examples:
+      >>> import numpy as np, tfdps
+      >>> spec = tfdps.DatasetSpec("arrays:pets", (32, 32, 3), ("cat", "dog"))
+      >>> images, labels = np.zeros([4, 32, 32, 3], np.uint8), np.array([0, 1, 1, 0], np.int32)
+      >>> dataset = tfdps.Dataset(images, labels, spec)
+      >>> dataset.size, dataset.gather(np.array([0, 2])).shape
+      (4, (2, 32, 32, 3))
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    spec: DatasetSpec
+    total: int | None = None
+    fingerprint: str = ""
+
+    in_memory = True
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def size(self) -> int:
+        """N, the public number of records of the whole data set."""
+        return len(self) if self.total is None else self.total
+
+    def gather(self, indices: np.ndarray) -> np.ndarray:
+        """Returns the images of records, uint8 [k, H, W, C]."""
+        return self.images[indices]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class StreamedDataset:
+    """Private records that stay on disk: as a Dataset, without its array of images.
+
+    reader: increasing int64 [k] -> uint8 [k, H, W, C], by one pass over what lies between them.
+
+    Examples:
+      >>> import numpy as np, tfdps
+      >>> spec = tfdps.DatasetSpec("arrays:pets", (32, 32, 3), ("cat", "dog"))
+      >>> file = np.memmap("pets.bin", np.uint8, "w+", shape=(4, 32, 32, 3))
+      >>> labels = np.array([0, 1, 1, 0], np.int32)
+      >>> dataset = tfdps.data.StreamedDataset(lambda records: file[records], labels, spec, size=4)
+      >>> dataset.gather(np.array([0, 2])).shape
+      (2, 32, 32, 3)
+    """
+
+    reader: typing.Callable
+    labels: np.ndarray
+    spec: DatasetSpec
+    size: int
+    fingerprint: str = ""
+
+    in_memory = False
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def gather(self, indices: np.ndarray) -> np.ndarray:
+        """Returns the images of records, increasing int64 [k], as uint8 [k, H, W, C]."""
+        return self.reader(indices)

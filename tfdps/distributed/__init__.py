@@ -1,0 +1,1 @@
+"""Devices, machines and the processes on them: start, replicas, clusters, preemption."""

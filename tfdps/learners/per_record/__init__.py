@@ -1,0 +1,1 @@
+"""Per-record learning: rounds of noisy moments become a mixture of images."""

@@ -1,0 +1,1 @@
+"""The refiner: a denoiser that makes a mixture's images look real."""

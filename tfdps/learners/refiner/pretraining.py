@@ -1,0 +1,64 @@
+"""What the denoiser learns from procedural images, before a private record: it costs no privacy."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfdps import console
+from tfdps.data.procedural import families
+from tfdps.generators import denoiser as denoisers
+
+BATCH_SIZE = 64
+_NUM_IMAGES = 10_000  # made up, each seen about ten times, with noise of its own each time
+_LEARNING_RATE = 2e-3  # the largest; it rises for the first steps and falls to 0 at the end
+_RISING = 100
+
+
+def pretrain(denoiser, family, *, steps, seed=0):
+    """Trains a Denoiser on a family of procedural images; returns None.
+
+    Guarantee: reads no data: what the denoiser learns is a function of public numbers.
+
+    Args:
+      denoiser: the Denoiser, with the weights to start from.
+      family: one of families.FAMILIES.
+      steps: of BATCH_SIZE images each, >= 0.
+      seed: of images, noise and their order.
+    """
+    if not steps:
+        return
+    random = np.random.default_rng(seed)
+    images = _made_up(family, denoiser.image_shape, seed)
+    weights = [variable.value for variable in denoiser.weights]
+    optimizer = keras.optimizers.Adam(beta_1=0.9, beta_2=0.99)
+    optimizer.build(denoiser.weights)
+
+    @tf.function(jit_compile=True)
+    def step(images, noise, levels, labels):
+        with tf.GradientTape() as tape:
+            tape.watch(weights)
+            loss = tf.reduce_mean(denoiser.loss(images, noise, levels, labels))
+        optimizer.apply(tape.gradient(loss, weights), denoiser.weights)
+
+    # The class does not matter: these images have none.
+    labels = tf.fill([BATCH_SIZE], denoiser.num_classes)
+    with console.Bar(total=steps, unit="step", desc="denoiser", leave=False) as bar:
+        for number in range(steps):
+            chosen = images[random.integers(0, len(images), BATCH_SIZE)]
+            noise = random.normal(size=chosen.shape).astype(np.float32)
+            rising, falling = min(1, (number + 1) / _RISING), (1 - number / steps) ** 0.5
+            optimizer.learning_rate = _LEARNING_RATE * rising * falling
+            levels = denoisers.random_levels(random, BATCH_SIZE)
+            step(chosen.astype(np.float32) / 127.5 - 1, noise, levels, labels)
+            bar.update()
+
+
+def _made_up(family, image_shape, seed):
+    """The procedural images, uint8 [n, H, W, C]."""
+    chunk, found = 100, []
+    with console.Bar(total=_NUM_IMAGES, unit="image", desc=family, leave=False) as bar:
+        for first in range(0, _NUM_IMAGES, chunk):
+            settings = {"image_shape": image_shape, "seed": seed * _NUM_IMAGES + first}
+            found.append(families.images(family, chunk, **settings))
+            bar.update(chunk)
+    return np.concatenate(found)

@@ -1,0 +1,278 @@
+"""The whole job: data, plan, private training with resume, export."""
+
+import contextlib
+import dataclasses
+import json
+import logging
+
+import tensorflow as tf
+
+from tfdps import checks
+from tfdps.accounting import ledger
+from tfdps.accounting.plan import PrivacyPlan, make_plan
+from tfdps.artefacts.card import ModelCard
+from tfdps.config.run_config import RunConfig
+from tfdps.data import loading
+from tfdps.distributed import replicas
+from tfdps.distributed.preemption import StopRequest
+from tfdps.mechanisms import batches, exactness
+from tfdps.training import builders, callbacks, plan_lines
+from tfdps.training.ledger_gate import LedgerWriter
+from tfdps.training.run_dir import RunDir
+from tfdps.training.run_export import export_run, lost_line, lost_rounds, public_flags
+
+_logger = logging.getLogger(__name__)
+
+_STEPS_PER_EXECUTION = 10
+_CHECKPOINTS_KEPT = 2
+
+
+def train(config, dataset=None, *, stop=None):
+    """Trains the run of `config`, or resumes it, and exports the generator; returns the ModelCard.
+
+    What `start.train` does once TensorFlow is loaded; arguments and errors are as there.
+    """
+    stop = stop or StopRequest()
+    on = replicas.of_config(config)
+    stop.listen_again()
+    with on.noticing_losses():
+        return _train(config, dataset, on, stop)
+
+
+def _train(config, records, on, stop):
+    run, opened = RunDir(config.model_dir), contextlib.ExitStack()
+    on.on_chief(lambda: _prepare(run, config))
+    dataset = _load(config, records, on)
+    on.same_on_all(_public_settings(config, dataset))
+    on.on_chief(lambda: run.check_data(dataset))  # before a file of the run is touched
+    plan = _shared_plan(on, run, config, dataset.size)
+    if on.is_chief:  # who speaks for all workers
+        _logger.info(plan_lines.of_plan(plan, on))
+        _logger.info(plan_lines.of_data(dataset))
+    model = builders.build_model(
+        config, dataset.spec, plan, on=on
+    )  # what refuses must start no run
+    if model.mechanism.sums_integers_in_float64:
+        exactness.check(on)
+    kept = _Kept()
+
+    def begin():
+        kept.open_ledger = opened.enter_context(_open_ledger(run, plan))
+        run.keep_fingerprint(dataset.fingerprint)  # before run.json, with which a run is started
+        run.write(config, dataset.spec, dataset.size)
+        kept.manager = _checkpoint_manager(run, model)
+        _restore(model, kept.manager, plan, kept.open_ledger)
+
+    with opened:
+        on.on_chief(begin)
+        begun = on.any(on.is_chief and kept.manager.latest_checkpoint)
+        if begun or on.num_workers > 1:
+            model.learner.restored()
+        if not begun:
+            model.learner.prepare()
+        _fit(model, dataset, plan, run, kept, config, on, stop)
+
+    def export():
+        kept.card = export_run(run, model, plan, dataset.spec, config)
+
+    try:
+        with on.noticing_losses():
+            on.on_chief(export)
+    except replicas.WorkerLostError:
+        if kept.card is None:
+            raise  # else all is done: only the word of it does not reach another
+    return kept.card
+
+
+def export_checkpoint(config: RunConfig) -> ModelCard:
+    """Exports the generator of a run's last checkpoint again; returns the ModelCard.
+
+    Args:
+      config: a RunConfig; its model_dir is the run's, and the run has the other settings.
+
+    Raises:
+      UsageError: no run, no checkpoint yet, or a run of tfdps 0.1.
+
+    Examples:
+      >>> import tfdps
+      >>> config = tfdps.RunConfig(mechanism="joint", num_steps=20, model_dir="run")
+      >>> card = tfdps.train(config)
+      >>> again = tfdps.training.export_checkpoint(config)
+      >>> again.epsilon == card.epsilon
+      True
+    """
+    run = RunDir(config.model_dir)
+    config, spec, num_records = run.read()
+    plan = plan_of_run(run, config, num_records)
+    model = builders.build_model(config, spec, plan)
+    manager = _checkpoint_manager(run, model)
+    if manager.latest_checkpoint is None:
+        raise checks.UsageError(f"no checkpoint in {run.checkpoints} yet: train first.")
+    manager.checkpoint.restore(manager.latest_checkpoint).expect_partial()
+    model.learner.restored()
+    return export_run(run, model, plan, spec, config)
+
+
+@dataclasses.dataclass
+class _Kept:
+    """What the chief alone has: its ledger, its checkpoints, and at last the model card."""
+
+    open_ledger: ledger.Ledger | None = None
+    manager: tf.train.CheckpointManager | None = None
+    card: ModelCard | None = None
+
+
+def _prepare(run, config):
+    run.prepare()
+    if run.started:
+        changed = run.check_resume(config)
+        more = f" Changed: {', '.join(changed)}." if changed else ""
+        _logger.info(f"Resuming the run at {run.root}.{more}")
+
+
+def _load(config, records, on):
+    """The worker's part of the data; what any worker's loader refuses is refused by all."""
+    dataset, refused = None, None
+    try:
+        dataset = loading.load_of(
+            config,
+            part=(on.worker, on.num_workers),
+            records_mib=config.records_mib,
+            records=records,
+        )
+    except checks.UsageError as error:
+        refused = error
+    if on.any(refused is not None):
+        raise refused or checks.UsageError(
+            "the data are refused on another worker, which says why."
+        )
+    return dataset
+
+
+def _shared_plan(on, run, config, num_records):
+    """The chief's plan, on every worker."""
+    plan = on.on_chief(lambda: plan_of_run(run, config, num_records))
+    if on.num_workers == 1:
+        return plan
+    sent = on.broadcast(json.dumps(dataclasses.asdict(plan)).encode() if plan else b"")
+    return PrivacyPlan(**json.loads(sent))
+
+
+def _public_settings(config, dataset):
+    """What all workers must agree on, as lines: all flags but for their machine's paths."""
+    data_set = f"{dataset.size} records, {dataset.fingerprint}", str(dataset.spec)
+    return "\n".join([*public_flags(config, dataset.spec), *data_set])
+
+
+def plan_of_run(run, config, num_records):
+    """The plan of a run: a started one's own, as its ledger has it, if the flags still mean it.
+
+    A calibrated noise multiplier may come out a digit different after an upgrade of a library.
+
+    Raises:
+      UsageError: for a run whose steps had another kind of noise than today's.
+    """
+    plan = make_plan(config, num_records)
+    if not plan.private or not run.ledger.exists():
+        return plan
+    recorded = ledger.read_plan(run.ledger)
+    if recorded.noise != plan.noise:
+        raise checks.UsageError(
+            f"the run at {run.root} was begun by tfdps 0.1, whose noise was not Gaussian: its epsilon "
+            "does not hold at its delta, so it is neither resumed nor exported. Train again, in a new "
+            "--model_dir."
+        )
+    calibrated = {"noise_multiplier": recorded.noise_multiplier, "steps": recorded.steps}
+    near = all(abs(value / getattr(plan, name) - 1) < 1e-3 for name, value in calibrated.items())
+    meets = plan.target_epsilon is None or (recorded.epsilon(recorded.steps) <= plan.target_epsilon)
+    if near and meets and dataclasses.replace(plan, **calibrated) == recorded:
+        return recorded
+    return plan  # which the ledger then refuses, naming what differs
+
+
+@contextlib.contextmanager
+def _open_ledger(run, plan):
+    """The run's open ledger, or None without a mechanism."""
+    if not plan.private:
+        yield None
+        return
+    opened = ledger.open_ledger(run.ledger, plan)
+    try:
+        yield opened
+    finally:
+        opened.close()
+
+
+def _checkpoint_manager(run, model):
+    checkpoint = tf.train.Checkpoint(noisy_steps=model.noisy_steps, **model.learner.saved_state())
+    return tf.train.CheckpointManager(checkpoint, str(run.checkpoints), _CHECKPOINTS_KEPT)
+
+
+def _restore(model, manager, plan, open_ledger):
+    """Loads the last checkpoint if there is one, and holds it against the ledger."""
+    if manager.latest_checkpoint is not None:
+        manager.checkpoint.restore(manager.latest_checkpoint).assert_consumed()
+    if open_ledger is None:
+        return
+    taken, covered = int(model.noisy_steps.numpy()), open_ledger.total_steps
+    if taken < covered:
+        _logger.info(
+            f"{covered - taken} steps after the last checkpoint were lost; they stay spent."
+        )
+    if manager.latest_checkpoint is None and covered >= plan.steps:
+        raise checks.UsageError(
+            f"all {covered} steps of the run are spent, but it was stopped before its first "
+            "checkpoint: there is no generator to export. Use a new --model_dir."
+        )
+    if taken > covered:
+        raise checks.UsageError(
+            f"the ledger covers {covered} steps, but the checkpoint has taken {taken}: "
+            "entries are missing from it. Restore it from a backup, or use a new --model_dir."
+        )
+    lost = lost_line(lost_rounds(model, plan, open_ledger.charges), plan, "will not be asked")
+    if lost:
+        _logger.info(f"{lost}.")
+
+
+def _fit(model, dataset, plan, run, kept, config, on, stop):
+    """Takes the steps that are left of the plan, stage by stage."""
+    taken = (
+        int(model.noisy_steps.numpy()) if kept.open_ledger is None else kept.open_ledger.total_steps
+    )
+    taken = on.broadcast_number(taken)
+    model.noisy_steps.assign(taken)
+    for stage in plan.stages:
+        left = stage.first + stage.steps - max(taken, stage.first)
+        if left > 0:
+            stride, around = _callbacks(stage, model, dataset, plan, run, kept, config, on, stop)
+            draws = batches.PoissonBatches.of_run(dataset, plan, model.learner, on=on, stage=stage)
+            try:
+                model.take_steps(
+                    draws, left, on=on, total=plan.steps, per_execution=stride, callbacks=around
+                )
+            except (KeyboardInterrupt, ledger.LedgerWriteError):
+                for each in around:
+                    # Without a model fit had not begun.
+                    if isinstance(each, callbacks.Checkpoints) and each.model is not None:
+                        each.save()
+                raise
+
+
+def _callbacks(stage, model, dataset, plan, run, kept, config, on, stop):
+    """(how many steps between two calls of them, the callbacks of a stage)."""
+    eager = model.learner.eager
+    stride = 1 if eager else _STEPS_PER_EXECUTION
+    around = [LedgerWriter(kept.open_ledger, plan, stride, on=on, stop=stop)]
+    if on.is_chief:
+        # A round is a good part of the run: none may be lost, nor be taken unseen.
+        is_round = plan.shares is not None and stage.first == 0
+        around += [
+            # Before the callbacks that may fail on a full disk.
+            callbacks.Checkpoints(kept.manager, 0 if is_round else config.checkpoint_secs),
+            callbacks.Progress(plan, kept.open_ledger),
+            callbacks.Scalars(plan, kept.open_ledger, run.logs),
+            callbacks.SampleGrids(
+                run.samples, run.logs, config.sample_secs, dataset.spec.num_classes
+            ),
+        ]
+    return stride, around
