@@ -123,9 +123,7 @@ def ghost_squares(denoiser, batch, rows):
     for (layer, inputs, _), gradient in zip(notes, of_outputs, strict=True):
         if isinstance(layer, noted_layers.NotedConv2D):
             size, strides = layer.kernel_size[0], layer.strides[0]
-            inputs = tf.image.extract_patches(
-                inputs, [1, size, size, 1], [1, strides, strides, 1], [1, 1, 1, 1], "SAME"
-            )
+            inputs = noted_layers.patches(inputs, size, strides)
         inputs = tf.reshape(inputs, [rows, -1, inputs.shape[-1]])
         gradient = tf.reshape(gradient, [rows, -1, gradient.shape[-1]])
         products = tf.matmul(inputs, inputs, transpose_b=True)

@@ -28,7 +28,7 @@ def busy(image_shape=(8, 8, 1), *, count=ROWS, width=8):
     return made, (
         random.uniform(-1, 1, (count, *image_shape)).astype(np.float32),
         random.normal(size=(count, *image_shape)).astype(np.float32),
-        denoisers.random_levels(random, count),
+        denoisers.levels_of(random.random(count, np.float32)),
         (np.arange(count) % (CLASSES + 1)).astype(np.int32),
     )
 
@@ -221,7 +221,7 @@ def test_a_denoiser_survives_its_configuration():
 
 
 def test_levels_of_noise_are_as_many_in_each_octave_and_in_the_range():
-    levels = denoisers.random_levels(np.random.default_rng(0), 20_000)
+    levels = denoisers.levels_of(np.random.default_rng(0).random(20_000, np.float32))
     assert levels.dtype == np.float32
     assert levels.min() >= np.float32(0.03)
     assert levels.max() <= 1

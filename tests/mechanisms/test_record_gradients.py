@@ -244,7 +244,7 @@ class TestTheDenoisersGradients:
         for weight in made.weights:
             weight.assign(weight + 0.1 * random.normal(size=weight.shape))
         noise = tf.constant(random.normal(size=(16, 8, 8, 1)), tf.float32)
-        levels = tf.constant(denoisers.random_levels(random, 16))
+        levels = tf.constant(denoisers.levels_of(random.random(16, np.float32)))
 
         def of_denoiser(images, labels, places):
             clean = tf.cast(images, tf.float32) / 127.5 - 1

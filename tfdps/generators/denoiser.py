@@ -241,7 +241,6 @@ class Unpatched(Patches):
         return (input_shape[0], *self.image_shape)
 
 
-def random_levels(random: np.random.Generator, count: int) -> np.ndarray:
-    """Returns noise levels to train for, float32 [count]: as many of each octave."""
-    lowest, highest = math.log(SMALLEST_LEVEL), math.log(LARGEST_LEVEL)
-    return np.exp(random.uniform(lowest, highest, count)).astype(np.float32)
+def levels_of(uniform: typing.Any) -> typing.Any:
+    """Returns noise levels to train for, as many of each octave, of numbers uniform in [0, 1)."""
+    return SMALLEST_LEVEL * (LARGEST_LEVEL / SMALLEST_LEVEL) ** uniform

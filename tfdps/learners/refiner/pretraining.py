@@ -48,7 +48,7 @@ def pretrain(denoiser, family, *, steps, seed=0):
             noise = random.normal(size=chosen.shape).astype(np.float32)
             rising, falling = min(1, (number + 1) / _RISING), (1 - number / steps) ** 0.5
             optimizer.learning_rate = _LEARNING_RATE * rising * falling
-            levels = denoisers.random_levels(random, BATCH_SIZE)
+            levels = denoisers.levels_of(random.random(BATCH_SIZE, np.float32))
             step(chosen.astype(np.float32) / 127.5 - 1, noise, levels, labels)
             bar.update()
 

@@ -139,9 +139,7 @@ class DenoiserSteps:
         noise = tf.random.stateless_normal([count, *self.trained.image_shape], seed, alg="philox")
         uniform = tf.random.stateless_uniform([2, count], seed + 1, alg="philox")
         level, side = tf.unstack(uniform)
-        lowest, highest = np.log([denoisers.SMALLEST_LEVEL, denoisers.LARGEST_LEVEL])
-        levels = tf.exp(float(lowest) + float(highest - lowest) * level)
-        return noise, levels, (side < 0.5) & self._mirror
+        return noise, denoisers.levels_of(level), (side < 0.5) & self._mirror
 
     def _gradients(self, images, labels, noise, levels, mirrored, seed, *weights):
         """float32 [n, D]: of each record its own. See `RecordGradientMechanism`."""
