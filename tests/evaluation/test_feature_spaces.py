@@ -75,6 +75,7 @@ def some(dataset, count):
     )
 
 
+@pytest.mark.slow
 def test_features_are_128_floats_an_image_and_do_not_depend_on_the_batch(digits, trained):
     space = trained[0]
     features = space.extract(digits.images)
@@ -86,6 +87,7 @@ def test_features_are_128_floats_an_image_and_do_not_depend_on_the_batch(digits,
     assert alone[0] == pytest.approx(features[1200], abs=1e-4)
 
 
+@pytest.mark.slow
 def test_features_are_the_networks_by_hand(digits, trained):
     """The layers again in NumPy, from the cached weights, on two images."""
     weights = cached_weights(trained[1])
@@ -109,6 +111,7 @@ def test_features_are_the_networks_by_hand(digits, trained):
     assert trained[0].extract(digits.images[:2]) == pytest.approx(x, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_the_nearest_class_mean_of_the_features_reads_digits_it_has_not_seen(digits, trained):
     test = loading.load("digits", split="test")
     features, unseen = trained[0].extract(digits.images), trained[0].extract(test.images)
@@ -117,6 +120,7 @@ def test_the_nearest_class_mean_of_the_features_reads_digits_it_has_not_seen(dig
     assert (nearest == test.labels).mean() > 0.9
 
 
+@pytest.mark.slow
 def test_the_second_load_reads_the_cache_and_gives_the_same(digits, trained, monkeypatch):
     space, folder, said = trained
     assert [line for line in said if "Training the feature network" in line] == said

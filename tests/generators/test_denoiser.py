@@ -159,6 +159,7 @@ def test_the_loss_is_the_weighted_mean_square_of_the_error_that_the_clip_leaves(
     np.testing.assert_allclose(found, weights * square, rtol=1e-5)  # float32, 64 terms
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("image_shape", "views"),
     [((9, 20, 1), 1), *(pytest.param((8, 8, 1), k, marks=pytest.mark.slow) for k in (2, 3))],

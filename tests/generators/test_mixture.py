@@ -349,6 +349,7 @@ def exported(model, path, image_shape, num_classes):
     return card.content["parity"]["onnx_max_abs_error"]
 
 
+@pytest.mark.slow
 def test_the_saved_model_and_onnx_make_the_same_images(tmp_path):
     model = with_atoms(atoms() | {"grain": np.full(PIXELS, 0.2)})
     model.get_layer("images").deformation.set(warp=0.5, mirror=True)

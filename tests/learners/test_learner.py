@@ -130,6 +130,7 @@ def test_a_step_that_no_ledger_covers_is_refused_before_it_reads_anything(digits
     assert int(model.noisy_steps) == 0
 
 
+@pytest.mark.slow
 def test_a_lost_round_is_asked_again_and_stays_spent(digits, tmp_path, monkeypatch):
     """Killed after the ledger had round 2 and before its release: the budget does not grow."""
     config = per_record_config(tmp_path / "run")

@@ -149,6 +149,7 @@ def changed(page, selector, before):
     raise AssertionError(f"{selector} did not change")
 
 
+@pytest.mark.slow
 class TestPage:
     def test_shows_images_and_the_guarantee_and_asks_nobody_else(self, page, url):
         assert not page.wrong

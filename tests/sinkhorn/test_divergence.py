@@ -136,6 +136,7 @@ def test_converged_gradient_is_the_derivative_of_the_value(cost):
         assert float(difference) == pytest.approx(float((gradient * direction).numpy().sum()), 1e-5)
 
 
+@pytest.mark.slow
 def test_the_points_of_weight_zero_get_no_gradient_and_their_place_does_not_matter():
     x, y = cloud(0, 6), cloud(1, 5)
     far = tf.concat([y[:4], 100 * y[4:]], axis=0)
@@ -185,6 +186,7 @@ def test_an_empty_batch_has_loss_zero_and_gradient_zero(schedule, jit):
         assert not tensor.numpy().any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("schedule", problem.SCHEDULES)
 @pytest.mark.parametrize("jit", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_the_gradient_of_the_fresh_points_is_the_same_for_every_draw_empty_ones_included(
@@ -316,6 +318,7 @@ def test_far_clouds_and_outliers_are_solved():
         assert np.abs(plan.sum(0) - 1 / 25).sum() < 0.01 + 5 * rounding
 
 
+@pytest.mark.slow
 def test_another_lambda_or_tolerance_compiles_nothing_anew():
     x, y = cloud(0, 6), cloud(1, 7)
     divergence.sinkhorn_divergence(x, y, regularization=1.0)

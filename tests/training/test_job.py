@@ -90,6 +90,7 @@ def test_the_model_card_says_what_the_ledger_says(digits_run):
     assert any("epsilon" in line and "60 noisy steps" in line for line in said)
 
 
+@pytest.mark.slow
 def test_starting_a_finished_run_again_takes_no_step(copy_of_run):
     model_dir, config = copy_of_run
     before = (model_dir / "ledger.jsonl").read_bytes()
@@ -478,6 +479,7 @@ def test_a_generator_that_cannot_be_does_not_start_a_run(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_generator_that_diverged_is_not_saved_over_the_last_good_one(tmp_path):
     config = small_config(tmp_path, mechanism="none", learning_rate=1e38, num_steps=30)
     with pytest.raises(checks.UsageError, match="training diverged"):

@@ -93,6 +93,7 @@ def test_the_release_does_not_depend_on_what_lies_in_the_padding(digits, model):
     np.testing.assert_allclose(one, other, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_an_empty_draw_is_a_step_of_noise_alone(digits, model):
     assert not bare_release(model, batch_of(digits, [])).any()
     taken, before = int(model.noisy_steps), weights_of(model)
@@ -135,6 +136,7 @@ def test_fit_without_a_ledger_is_refused(digits):
         model.fit(draws, steps_per_epoch=5, verbose=0, shuffle=False)
 
 
+@pytest.mark.slow
 def test_the_update_is_adam_on_the_release_pulled_back_through_the_generator(digits, monkeypatch):
     """An oracle of the step: the same latents, the same release, plain TensorFlow."""
     model = model_of(digits, weight_decay=0.01, learning_rate=0.1)
