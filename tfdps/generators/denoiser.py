@@ -15,7 +15,6 @@ import typing
 from collections.abc import Sequence
 
 import keras
-import numpy as np
 
 from tfdps.generators.noted_layers import NotedConv2D, NotedDense
 

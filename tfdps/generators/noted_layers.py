@@ -60,7 +60,7 @@ class NotedDense(keras.layers.Dense):
 
 
 def patches(images, size, strides):
-    """Returns what each place of a kernel sees with padding "same": [n, h, w, size^2 C] of [n, H, W, C].
+    """Returns what each place of a kernel sees, padding "same": [n, h, w, size^2 C] of [n, H, W, C].
 
     Slices next to one another. XLA makes `tf.image.extract_patches` a convolution with ones and zeros,
     which takes three times as long as all the rest of a gradient.

@@ -23,14 +23,19 @@ def fractal_noise(rng, height, width, *, slope):
     return noise / noise.std()
 
 
+def stripes(rng, height, width, *, angle):
+    """Returns 4 to 16 waves across, as sin, float64 [H, W]; upright ones where the angle is 0."""
+    rows, columns = np.mgrid[:height, :width] / max(height, width)
+    across = columns * np.cos(angle) + rows * np.sin(angle)
+    return np.sin(2 * np.pi * rng.uniform(4, 16) * across + rng.uniform(0, 6))
+
+
 def texture(rng, height, width):
     """Returns stripes, cloth or nothing, in grey levels, [H, W] or a number."""
     kind, strength = rng.random(), rng.uniform(0, 45)
     if kind < 0.25:
         angle = rng.choice([0, np.pi / 2, rng.uniform(0, np.pi)])
-        rows, columns = np.mgrid[:height, :width] / max(height, width)
-        across = columns * np.cos(angle) + rows * np.sin(angle)
-        wave = np.sin(2 * np.pi * rng.uniform(4, 16) * across + rng.uniform(0, 6))
+        wave = stripes(rng, height, width, angle=angle)
         return strength * (np.sign(wave) if rng.random() < 0.5 else wave)
     if kind < 0.6:
         return strength * fractal_noise(rng, height, width, slope=rng.uniform(0.3, 1.5))
