@@ -333,7 +333,12 @@ def test_account_reads_the_size_of_the_data_set_where_no_flag_gives_it(capsys):
 def test_the_job_runs_from_any_folder_with_a_bare_flagfile_name(command, tmp_path, tfds_dir):
     """Real MNIST, the package's flag file, another working directory, relative paths refused none."""
     run = tmp_path / "run"
-    result = command("--flagfile=mnist_eps1.flags", f"--data_dir={tfds_dir}", f"--model_dir={run}")
+    result = command(
+        "--flagfile=mnist_eps1.flags",
+        f"--data_dir={tfds_dir}",
+        f"--model_dir={run}",
+        "--refiner_pretraining=20",  # of 1500: they take two minutes
+    )
     assert result.returncode == 0, result.stderr
     assert "Traceback" not in result.stderr
     assert "5 noisy steps" in result.stdout

@@ -195,10 +195,33 @@ def test_what_a_refiner_spends_is_a_guarantee_and_what_it_looks_like_is_not():
     )
     assert {policy for *_, policy in plain.differences(spends)} == {GUARANTEE}
     assert len(plain.differences(spends)) == 3
-    network = RunConfig(refiner="shapes", refiner_steps=3, refiner_width=8, refiner_pretraining=9)
+    network = RunConfig(
+        refiner="shapes",
+        refiner_steps=3,
+        refiner_width=8,
+        refiner_pretraining=9,
+        refiner_levels=plain.refiner_levels,
+    )
     assert [policy for *_, policy in plain.differences(network)] == [MODEL] * 3
     finish = RunConfig(refiner="strokes", refiner_steps=3, refiner_start=0.3, refiner_levels=1)
     assert [policy for *_, policy in plain.differences(finish)] == [FREE] * 2
+
+
+@pytest.mark.parametrize(("family", "levels"), [("strokes", 3), ("shapes", 5), ("scenes", 3)])
+def test_how_a_family_is_drawn_is_its_own_default_and_may_be_given(family, levels):
+    assert RunConfig(refiner=family).refiner_levels == levels
+    assert RunConfig(refiner=family, refiner_levels=7).refiner_levels == 7
+    assert 0.3 <= RunConfig(refiner=family).refiner_start <= 0.5
+    assert RunConfig(refiner=family, refiner_start=0.9).refiner_start == 0.9
+
+
+@pytest.mark.parametrize("name", ["mnist", "fashion_mnist", "cifar"])
+def test_the_mixture_alone_stays_available_for_a_flag_file_with_a_refiner(name):
+    alone = parse(f"--flagfile={name}.flags", "--refiner=none")
+    assert parse(f"--flagfile={name}.flags").refined
+    assert not alone.refined
+    assert alone.refiner_start is None
+    assert alone.refiner_levels is None
 
 
 def test_a_refiner_survives_its_own_flagfile(tmp_path):

@@ -82,7 +82,7 @@ def _check_mechanism(config, entry):
 
 
 def _check_refiner(config):
-    if not 0.03 <= config.refiner_start <= 1:
+    if config.refiner_start is not None and not 0.03 <= config.refiner_start <= 1:
         raise checks.UsageError(
             f"refiner_start must be from 0.03 to 1, received {config.refiner_start}."
         )

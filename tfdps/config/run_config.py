@@ -15,6 +15,11 @@ STRATEGIES = ("one", "mirrored", "multiworker", "tpu")
 PRECISIONS = ("float32", "bfloat16")
 FAMILIES = ("strokes", "shapes", "scenes")  # of procedural images
 REFINERS = ("none", *FAMILIES)
+_OF_FAMILY = {  # defaults; docs/refiner.md has what they were chosen by
+    "strokes": {"refiner_start": 0.4, "refiner_levels": 3},
+    "shapes": {"refiner_start": 0.4, "refiner_levels": 5},
+    "scenes": {"refiner_start": 0.3, "refiner_levels": 3},
+}
 
 # What a resumed run may do with a field that differs from the run's first start.
 GUARANTEE = "guarantee"  # it enters epsilon, or says whose epsilon it is: refused
@@ -199,12 +204,15 @@ class RunConfig:
         resume=MODEL,
         choices=REFINERS,
     )
-    refiner_start: float = _field(
-        0.5,
+    refiner_start: typing.Optional[float] = _field(
+        None,
         "The noise that the refiner adds to an image before it takes all of it out, 0.03 to 1 in "
-        "pixels of -1 to 1. More of it hides more of the mixture, and makes up more.",
+        "pixels of -1 to 1; default 0.4, for scenes 0.3. More of it hides more of the mixture, and "
+        "makes up more.",
     )
-    refiner_levels: int = _field(3, "The steps in which the refiner takes the noise out.")
+    refiner_levels: typing.Optional[int] = _field(
+        None, "The steps in which the refiner takes the noise out; default 3, for shapes 5."
+    )
     refiner_width: int = _field(32, "Channels of the denoiser, a multiple of 8.", resume=MODEL)
     refiner_pretraining: int = _field(
         1500, "Steps on 64 procedural images each that the denoiser learns for.", resume=MODEL
@@ -252,7 +260,8 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         checks.one_of("mechanism", self.mechanism, mechanism_registry.NAMES)
-        for name, value in self._entry.defaults.items():
+        defaults = {**self._entry.defaults, **_OF_FAMILY.get(self.refiner, {})}
+        for name, value in defaults.items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
         checks.field_types(self)
