@@ -25,7 +25,8 @@ def main():
     for name in settings.datasets.split(","):
         test = loading.load(name, data_dir=settings.data_dir, split="test")
         chosen = [
-            np.flatnonzero(test.labels == label)[:_COLUMNS] for label in range(test.spec.num_classes)
+            np.flatnonzero(test.labels == label)[:_COLUMNS]
+            for label in range(test.spec.num_classes)
         ]
         images = test.images[np.concatenate(chosen)]
         pixels.save_png(settings.out / f"{name}_real.png", images, columns=_COLUMNS)
