@@ -163,12 +163,14 @@ def test_the_auditors_own_sums_have_the_layout_of_a_release(digits):
 class TestCanaries:
     @pytest.mark.slow
     def test_the_right_mechanism_keeps_its_claim_and_is_not_blind(self, digits):
-        found = self._audit(digits)
-        assert not found["violation"]
-        # Guesses about 500 canaries of 1000 records do show something of an epsilon of 2.
-        assert found["num_correct"] > 0.6 * found["num_guesses"]
-        assert found["lower_bound"]["epsilon"] <= found["claim"]["epsilon"] <= 2
-        assert found["claim"]["epsilon"] < found["largest"]["epsilon"]
+        runs = [self._audit(digits) for _ in range(4)]
+        for found in runs:
+            assert not found["violation"]
+            assert found["lower_bound"]["epsilon"] <= found["claim"]["epsilon"] <= 2
+            assert found["claim"]["epsilon"] < found["largest"]["epsilon"]
+        # Guesses about 500 canaries of 1000 records do show something of an epsilon of 2: of 200 in a
+        # run 127 +- 6 were right in 14 runs. Of 800 that are 508 +- 12; without knowledge 400 +- 14.
+        assert sum(found["num_correct"] for found in runs) > 450
 
     @pytest.mark.slow
     def test_a_run_with_a_tenth_of_its_noise_is_caught(self, digits):
