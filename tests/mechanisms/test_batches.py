@@ -235,7 +235,7 @@ def test_a_draw_of_everything_has_every_record_once(shards, monkeypatch):
 def test_real_digits_are_trained_on_from_disk(tmp_path, tfds_dir, mechanism):
     settings = {"dataset": "mnist", "data_dir": tfds_dir, "records_mib": 8.0}
     if mechanism == "joint":
-        config = small_config(tmp_path / "run", num_steps=40, **settings)
+        config = small_config(tmp_path / "run", num_steps=10, **settings)
     else:
         config = RunConfig(model_dir=str(tmp_path / "run"), num_atoms=1, **settings)
     card = job.train(config)
