@@ -375,13 +375,13 @@ def test_the_version_is_printed(capsys):
 
 def test_choices_are_those_of_the_modules_that_take_them():
     from tfdps.accounting import accountants
-    from tfdps.config import run_config
+    from tfdps.config import refiners, run_config
     from tfdps.data.procedural import families
     from tfdps.generators import networks
     from tfdps.sinkhorn import costs, problem
 
     assert run_config.COSTS == costs.COSTS
-    assert set(run_config.FAMILIES) == set(families._DRAWN_BY)
+    assert set(refiners.FAMILIES) == set(families._DRAWN_BY)
     assert run_config.SCHEDULES == problem.SCHEDULES
     assert run_config.ACCOUNTANTS == accountants.ACCOUNTANTS
     assert set(run_config.GENERATORS) == set(networks._BODIES)

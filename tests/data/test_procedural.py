@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tfdps import checks
-from tfdps.config import run_config
+from tfdps.config import refiners
 from tfdps.data import procedural
 
 FAMILIES = ("strokes", "shapes", "scenes")
@@ -20,7 +20,7 @@ def grey(family, num=40):
 
 
 def test_a_run_may_ask_for_these_families_and_no_others():
-    assert procedural.FAMILIES == run_config.FAMILIES == FAMILIES
+    assert procedural.FAMILIES == refiners.FAMILIES == FAMILIES
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -138,9 +138,10 @@ def test_images_of_a_shipped_generator_are_told_from_real_ones(tfds_dir):
     labels = np.arange(10_000) % 10
     test = loading.load("mnist", data_dir=tfds_dir, split="test")
     found = two_sample.score((test.images, test.labels), (sampler.sample(labels, 0), labels))
-    # 0.992; the classic CNN, which has dropout, says 0.772 and overlooks their grain.
-    assert found.accuracy > 0.97
-    assert found.auc > 0.99
+    # 0.971 and 0.996; before they had a refiner 0.992, where the classic CNN, which has dropout, said
+    # 0.772 and overlooked their grain.
+    assert found.accuracy > 0.93
+    assert found.auc > 0.98
 
 
 @pytest.mark.slow

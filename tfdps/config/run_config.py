@@ -4,7 +4,7 @@ import dataclasses
 import typing
 
 from tfdps import checks
-from tfdps.config import mechanism_registry, run_checks
+from tfdps.config import mechanism_registry, refiners, run_checks
 
 COSTS = ("l2", "l1+l2")
 SCHEDULES = ("converged", "reference")
@@ -13,13 +13,6 @@ GENERATORS = ("mlp", "dcgan", "biggan", "mixture")
 ACCOUNTANTS = ("rdp", "pld")
 STRATEGIES = ("one", "mirrored", "multiworker", "tpu")
 PRECISIONS = ("float32", "bfloat16")
-FAMILIES = ("strokes", "shapes", "scenes")  # of procedural images
-REFINERS = ("none", *FAMILIES)
-_OF_FAMILY = {  # defaults; docs/refiner.md has what they were chosen by
-    "strokes": {"refiner_start": 0.4, "refiner_levels": 3},
-    "shapes": {"refiner_start": 0.4, "refiner_levels": 5},
-    "scenes": {"refiner_start": 0.3, "refiner_levels": 3},
-}
 
 # What a resumed run may do with a field that differs from the run's first start.
 GUARANTEE = "guarantee"  # it enters epsilon, or says whose epsilon it is: refused
@@ -198,17 +191,15 @@ class RunConfig:
     # Refiner
     refiner: str = _field(
         "none",
-        "mixture: makes its images look real, by a denoiser that learned from procedural images: "
-        "strokes (handwriting, line drawings), shapes (things on black) or scenes (photographs); or "
-        "none, the default.",
+        "mixture: makes its images look real, by a denoiser of procedural images: strokes "
+        "(handwriting, line drawings), shapes (things on black) or scenes (photographs); or none.",
         resume=MODEL,
-        choices=REFINERS,
+        choices=refiners.NAMES,
     )
     refiner_start: typing.Optional[float] = _field(
         None,
-        "The noise that the refiner adds to an image before it takes all of it out, 0.03 to 1 in "
-        "pixels of -1 to 1; default 0.4, for scenes 0.3. More of it hides more of the mixture, and "
-        "makes up more.",
+        "The noise that the refiner adds to an image and takes out, 0.03 to 1 in pixels of -1 to 1; "
+        "default 0.4, for scenes 0.3. More of it hides more of the mixture, and makes up more.",
     )
     refiner_levels: typing.Optional[int] = _field(
         None, "The steps in which the refiner takes the noise out; default 3, for shapes 5."
@@ -260,7 +251,7 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         checks.one_of("mechanism", self.mechanism, mechanism_registry.NAMES)
-        defaults = {**self._entry.defaults, **_OF_FAMILY.get(self.refiner, {})}
+        defaults = {**self._entry.defaults, **refiners.DEFAULTS.get(self.refiner, {})}
         for name, value in defaults.items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)

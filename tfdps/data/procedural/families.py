@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tfdps import checks
-from tfdps.config.run_config import FAMILIES
+from tfdps.config.refiners import FAMILIES
 from tfdps.data.procedural import scenes, shapes, strokes
 
 _DRAWN_BY: dict[str, typing.Callable] = {
