@@ -25,7 +25,6 @@ OTHERS = {
     "artefacts.export": "latents inside the exported generator, and those of its parity check",
     "samplers.onnx_sampler": "latents of a client of the exported generator",
     "data.procedural.families": "procedural images: public",
-    "generators.denoiser": "first weights, and noise levels of training: public",
     "learners.refiner.pretraining": "noise on procedural images: public",
     "learners.refiner.private_steps": "noise and sides that records are shown with: public",
     "report.pictures": "latents of the report's pictures",

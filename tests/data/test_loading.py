@@ -10,7 +10,7 @@ from PIL import Image
 from conftest import ROOT, SHARED
 from tfdps import checks
 from tfdps.config.run_config import RunConfig
-from tfdps.data import digits, image_folder, loading, tfds_builder
+from tfdps.data import digits, image_files, loading, tfds_builder
 from tfdps.data.dataset import DatasetSpec
 
 PREPARED = SHARED / "tfds"
@@ -214,7 +214,7 @@ class TestDeclaredClasses:
     def test_a_folder_without_any_image_is_refused(self, tmp_path):
         for name in "ab":
             (tmp_path / name).mkdir()
-        assert "has no .png, .jpg, .jpeg file" in refusal(
+        assert "has no .png, .jpg, .jpeg, .jpe, .jfif, .tif" in refusal(
             f"folder:{tmp_path}", class_names=("a", "b")
         )
 
@@ -270,7 +270,7 @@ def test_a_folder_is_resized_whole_to_32_or_image_size(tmp_path):
 
 def test_resizing_averages_fine_patterns_instead_of_skipping_pixels():
     checkerboard = (np.indices((64, 64)).sum(axis=0) % 2 * 255).astype(np.uint8)
-    small = np.asarray(image_folder.resize(Image.fromarray(checkerboard), 8)).astype(int)
+    small = np.asarray(image_files.resize(Image.fromarray(checkerboard), 8)).astype(int)
     assert np.abs(small - 127.5).max() <= 2  # the mean; the filter's cut edge moves it a little
 
 
@@ -294,6 +294,63 @@ def test_png_modes_become_grey_or_rgb(tmp_path, image, expected):
     np.testing.assert_array_equal(
         first_image(tmp_path, image_size=4), np.broadcast_to(expected, (4, 4, len(expected)))
     )
+
+
+@pytest.mark.parametrize(
+    ("ending", "stored_as"),
+    [
+        (".jfif", "JPEG"),
+        (".JPE", "JPEG"),
+        (".tif", "TIFF"),
+        (".tiff", "TIFF"),
+        (".bmp", "BMP"),
+        (".webp", "WEBP"),
+        (".gif", "GIF"),
+        (".png", "WEBP"),  # its content counts, whatever it is called
+    ],
+)
+def test_images_of_these_kinds_are_read(tmp_path, ending, stored_as):
+    for name, level in (("a", 40), ("b", 200)):
+        (tmp_path / name).mkdir()
+        image = Image.new("L", (8, 8), level)
+        image.save(tmp_path / name / f"1{ending}", stored_as)
+    found = loading.load(f"folder:{tmp_path}", image_size=8, channels=1).images
+    assert loading.dataset_size(f"folder:{tmp_path}") == len(found) == 2
+    assert np.abs(found[0].astype(int) - 40).max() <= 3  # JPEG and WebP are lossy
+    assert np.abs(found[1].astype(int) - 200).max() <= 3
+
+
+def test_of_several_frames_the_first_is_read(tmp_path):
+    frames = [Image.new("L", (4, 4), level) for level in (10, 250)]
+    for name, ending in (("a", "gif"), ("b", "tif")):
+        (tmp_path / name).mkdir()
+        frames[0].save(tmp_path / name / f"1.{ending}", save_all=True, append_images=frames[1:])
+    found = loading.load(f"folder:{tmp_path}", image_size=4, channels=1).images
+    np.testing.assert_array_equal(found, 10)
+
+
+def test_sixteen_bits_in_tiff_are_read_as_in_png_and_more_are_refused(tmp_path):
+    deep = Image.fromarray(np.full((4, 4), 257 * 200, np.uint16))
+    for name in "ab":
+        save(tmp_path / name / "1.tif", deep)
+    np.testing.assert_array_equal(first_image(tmp_path, image_size=4), 200)
+    save(tmp_path / "b" / "1.tif", Image.fromarray(np.full((4, 4), 0.5, np.float32)))
+    assert "b/1.tif has 32 bits a pixel; store it with 8 or 16." in refusal(f"folder:{tmp_path}")
+
+
+def test_classes_named_by_numbers_are_in_the_order_of_the_numbers(tmp_path):
+    for number in (10, 2, 1):
+        save(tmp_path / f"week {number}" / "1.png", np.full((4, 4), number, np.uint8))
+    dataset = loading.load(f"folder:{tmp_path}", image_size=4)
+    assert dataset.spec.class_names == ("week 1", "week 2", "week 10")
+    assert dataset.images[:, 0, 0, 0].tolist() == [1, 2, 10]
+
+
+@pytest.mark.parametrize("name", ["@eaDir", "__MACOSX", "lost+found", "$RECYCLE.BIN"])
+def test_folders_that_systems_make_are_no_classes(tmp_path, name):
+    two_classes(tmp_path)
+    save(tmp_path / name / "1.png", np.zeros((2, 2), np.uint8))
+    assert loading.load(f"folder:{tmp_path}").spec.class_names == ("a", "b")
 
 
 def test_cmyk_jpegs_become_rgb(tmp_path):
@@ -329,6 +386,27 @@ def test_text_named_png_is_named(tmp_path):
     two_classes(tmp_path)
     (tmp_path / "a" / "2.png").write_text("text")
     assert str(tmp_path / "a" / "2.png") in refusal(f"folder:{tmp_path}")
+
+
+def test_all_files_that_cannot_be_used_are_said_at_once(tmp_path):
+    two_classes(tmp_path)
+    for number in range(2, 9):
+        (tmp_path / "b" / f"{number}.png").write_text("text")
+    message = refusal(f"folder:{tmp_path}")
+    assert message.startswith(
+        f"7 images cannot be used: image {tmp_path / 'b' / '2.png'} is unread"
+    )
+    assert message.count("by its content it is none of PNG, JPEG, TIFF, BMP, WEBP, GIF") == 5
+    assert message.endswith("; and 2 more.")
+
+
+def test_a_picture_that_is_too_large_is_called_that(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50)
+    two_classes(tmp_path, size=8)
+    save(tmp_path / "a" / "2.png", np.zeros((11, 10), np.uint8))
+    with pytest.warns(Image.DecompressionBombWarning):  # those of 64 pixels are read all the same
+        message = refusal(f"folder:{tmp_path}")
+    assert message == f"image {tmp_path / 'a' / '2.png'} has more than 100 pixels; make it smaller."
 
 
 def test_folders_of_another_layout_are_refused(tmp_path):
@@ -499,7 +577,7 @@ def test_a_nested_attribute_is_the_label(faces, label):
     np.testing.assert_array_equal(dataset.labels, np.array(male, np.int32))
     assert loading.dataset_size("tiny_faces", data_dir=data_dir) == NUM_FACES
     # A second implementation of the same filter; its weights are fixed point, so one level apart.
-    oracle = np.stack([image_folder.resize(Image.fromarray(image), 32) for image in images])
+    oracle = np.stack([image_files.resize(Image.fromarray(image), 32) for image in images])
     assert np.abs(dataset.images.astype(int) - oracle).max() <= 1
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from tfdps import checks
-from tfdps.data import image_folder, partition
+from tfdps.data import image_files, partition
 
 SIZE = 1797  # records of sklearn.datasets.load_digits
 
@@ -35,7 +35,7 @@ class Records:
         images = images.astype(np.uint8)
         if self._image_size is not None:
             resized = [
-                image_folder.resize(Image.fromarray(image), self._image_size) for image in images
+                image_files.resize(Image.fromarray(image), self._image_size) for image in images
             ]
             images = np.stack([np.asarray(image) for image in resized])
         return images[..., np.newaxis], self._digits.target[self._chosen].astype(np.int32)

@@ -3,25 +3,27 @@
 import concurrent.futures
 import functools
 import hashlib
-import io
 import os
 import pathlib
+import re
 
 import numpy as np
 
 from tfdps import checks
-from tfdps.data import partition
+from tfdps.data import image_files, partition
 
-EXTENSIONS = (".png", ".jpg", ".jpeg")
+# Made by network storage, archives and file systems; nobody's classes. Hidden folders are none either.
+_NO_CLASSES = ("@eaDir", "__MACOSX", "lost+found", "$RECYCLE.BIN", "System Volume Information")
+_MOST_NAMED = 5  # of the files that cannot be used
 
 
 class Records:
-    """The PNG and JPEG files below a folder, as labelled images.
+    """The image files below a folder, as labelled images.
 
-    Classes are the sub-folders in sorted order, records the files of each in sorted order. Other
-    files, hidden ones and anything deeper are ignored. Images are resized whole, without cropping,
-    to a square. Before an image is used all files, those of other parts too, are read once, and
-    refused unless they agree on the number of channels.
+    Classes are the sub-folders in natural order (2 before 10), records the files of each in sorted
+    order. Other files, hidden ones, folders that systems make and anything deeper are ignored. Images
+    are resized whole, without cropping, to a square. Before an image is used all files, those of other
+    parts too, are read once, and refused unless they agree on the number of channels.
 
     Attributes:
       class_names: tuple of str, the sub-folders' names.
@@ -41,8 +43,9 @@ class Records:
       part: (index, count), see `parts`: every count-th file.
 
     Raises:
-      UsageError: the folder is missing, empty or not of this layout; on reading: a file is unreadable,
-        or of other channels than declared or, where none are, than another file.
+      UsageError: the folder is missing, empty or not of this layout; on reading: files are unreadable,
+        or of other channels than declared, all of them counted and the first named; or, where none are
+        declared, of other channels than another file.
     """
 
     def __init__(
@@ -51,7 +54,9 @@ class Records:
         classes = _files(path, empty_classes)
         files = [file for members in classes.values() for file in members]
         if not files:
-            raise checks.UsageError(f"image folder {path} has no {', '.join(EXTENSIONS)} file.")
+            raise checks.UsageError(
+                f"image folder {path} has no {', '.join(image_files.EXTENSIONS)} file."
+            )
         labels = np.repeat(
             np.arange(len(classes), dtype=np.int32), [len(members) for members in classes.values()]
         )
@@ -87,7 +92,12 @@ class Records:
 
         def decoded(index):
             file = self._files[self._part[index]]
-            return _decode(file, _content(file), self._image_size, images.shape[-1])
+            try:
+                return image_files.decode(
+                    image_files.content(file), self._image_size, images.shape[-1]
+                )
+            except image_files.UnusableError as error:  # it changed since it was examined
+                raise _unusable([(file, error)]) from error
 
         with concurrent.futures.ThreadPoolExecutor() as pool:
             for i, pixels in enumerate(pool.map(decoded, indices)):
@@ -101,23 +111,32 @@ class Records:
 
     def _examine(self, kept):
         """(image_shape, fingerprint, images of the files numbered in the range `kept`): reads all."""
-        listed, images = hashlib.sha256(), None
+        listed, images, unusable = hashlib.sha256(), None, []
         with concurrent.futures.ThreadPoolExecutor() as pool:
             for number, (pixels, digest) in enumerate(pool.map(self._examined_file, self._files)):
+                if isinstance(pixels, image_files.UnusableError):
+                    unusable.append((self._files[number], pixels))
+                    continue
                 if images is None:
                     images = np.empty((len(kept), *pixels.shape), np.uint8)
+                    first = self._files[number]
                 if pixels.shape != images.shape[1:]:
-                    raise _mixed(self._files[0], self._files[number], pixels.shape[-1])
+                    raise _mixed(first, self._files[number], pixels.shape[-1])
                 if number in kept:
                     images[kept.index(number)] = pixels
                 name = os.path.join(*self._files[number].parts[-2:])
                 listed.update(hashlib.sha256(os.fsencode(name)).digest() + digest)
+        if unusable:
+            raise _unusable(unusable)
         return images.shape[1:], listed.hexdigest()[:16], images
 
     def _examined_file(self, file):
-        """(uint8 [H, W, C], hash of the content) of a file."""
-        content = _content(file)
-        pixels = _decode(file, content, self._image_size, self._channels)
+        """(uint8 [H, W, C] or the UnusableError, hash of the content) of a file."""
+        try:
+            content = image_files.content(file)
+            pixels = image_files.decode(content, self._image_size, self._channels)
+        except image_files.UnusableError as error:
+            return error, b""
         return pixels, hashlib.sha256(content).digest()
 
 
@@ -126,28 +145,16 @@ def count(path):
     return sum(len(members) for members in _files(path, empty_classes=True).values())
 
 
-def resize(image, image_size):
-    """Returns a Pillow image of image_size x image_size: the whole image, antialiased.
-
-    Pillow's bilinear filter is tf.image.resize's with antialias=True: a triangle as wide as the
-    reduction.
-    """
-    from PIL import Image
-
-    if image.size == (image_size, image_size):
-        return image
-    return image.resize((image_size, image_size), Image.Resampling.BILINEAR)
-
-
 def _files(path, empty_classes):
-    """Returns {class name: [file, ...]}, both sorted; raises UsageError if there is no class."""
+    """Returns {class name: [file, ...]}, both in order; raises UsageError if there is no class."""
     folder = pathlib.Path(path).expanduser()
     if not str(path):
         raise checks.UsageError("folder: needs a path, as in folder:/data/pets.")
     if not folder.is_dir():
         what = "is not a folder" if folder.exists() else "does not exist"
         raise checks.UsageError(f"image folder {folder.absolute()} {what}.")
-    classes = {f.name: _images_in(f) for f in _visible(folder) if f.is_dir()}
+    names = sorted((f.name for f in _visible(folder) if f.is_dir()), key=_natural)
+    classes = {n: _images_in(folder / n) for n in names if n not in _NO_CLASSES}
     if not classes:
         raise checks.UsageError(
             f"image folder {folder.absolute()} has no sub-folders; it needs one a class."
@@ -155,7 +162,7 @@ def _files(path, empty_classes):
     empty = [name for name, files in classes.items() if not files]
     if empty and not empty_classes:
         raise checks.UsageError(
-            f"image folder {folder.absolute()} has no {', '.join(EXTENSIONS)} file in "
+            f"image folder {folder.absolute()} has no {', '.join(image_files.EXTENSIONS)} file in "
             f"{checks.listed(empty)}; every sub-folder is a class and needs images, unless all classes "
             "are declared with --class_names=..."
         )
@@ -163,52 +170,29 @@ def _files(path, empty_classes):
 
 
 def _images_in(folder):
-    return [f for f in _visible(folder) if f.suffix.lower() in EXTENSIONS and f.is_file()]
+    endings = image_files.EXTENSIONS
+    return [f for f in _visible(folder) if f.suffix.lower() in endings and f.is_file()]
+
+
+def _natural(name):
+    """A key to sort by that takes runs of digits as numbers."""
+    pieces = re.split(r"([0-9]+)", name)
+    return [int(piece) if i % 2 else piece for i, piece in enumerate(pieces)], name
 
 
 def _visible(folder):
     return sorted(p for p in folder.iterdir() if not p.name.startswith("."))
 
 
-def _content(file):
-    """Returns the bytes of a file; raises UsageError naming it."""
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise _unreadable(file, error) from error
-
-
-def _decode(file, content, image_size, channels):
-    """Returns uint8 [image_size, image_size, channels], 1 or 3 as it is stored for None.
-
-    Raises:
-      UsageError: naming a file that is bad, or has colour where there is to be one channel.
-    """
-    from PIL import Image
-
-    try:
-        with Image.open(io.BytesIO(content), formats=("PNG", "JPEG")) as image:
-            image = _grey_or_rgb(image)
-    except Exception as error:  # Pillow's decoders raise many kinds for a damaged file
-        raise _unreadable(file, error) from error
-    if channels == 1 and image.mode == "RGB":
-        red, green, blue = image.split()
-        if not red.tobytes() == green.tobytes() == blue.tobytes():
-            raise checks.UsageError(
-                f"image {file.absolute()} must be grey in every pixel, as one channel was declared "
-                "(--channels=1), and has colour; --channels=3 takes it as it is, and grey ones too."
-            )
-        image = red
-    elif channels == 3:
-        image = image.convert("RGB")
-    pixels = np.asarray(resize(image, image_size))
-    return pixels[..., np.newaxis] if pixels.ndim == 2 else pixels
-
-
-def _unreadable(file, error):
-    return checks.UsageError(
-        f"image {file.absolute()} is unreadable ({type(error).__name__}); repair or remove the file."
+def _unusable(files):
+    """The UsageError for [(file, UnusableError)]."""
+    named = "; ".join(
+        f"image {f.absolute()} {str(why).rstrip('.')}" for f, why in files[:_MOST_NAMED]
     )
+    if len(files) == 1:
+        return checks.UsageError(f"{named}.")
+    more = f"; and {len(files) - _MOST_NAMED} more" if len(files) > _MOST_NAMED else ""
+    return checks.UsageError(f"{len(files)} images cannot be used: {named}{more}.")
 
 
 def _mixed(first, other, channels):
@@ -218,18 +202,3 @@ def _mixed(first, other, channels):
         f"{colour.absolute()} is stored in colour; --channels=1 or --channels=3 (1: all are grey in "
         "every pixel, however they are stored; 3: all are taken as colour)."
     )
-
-
-def _grey_or_rgb(image):
-    """Returns the upright image in mode L or RGB; what is transparent turns white."""
-    from PIL import Image, ImageOps
-
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I"):  # 16-bit grey: 65535 / 257 = 255
-        sixteen_bit = np.asarray(image).astype(np.float64)
-        return Image.fromarray(np.rint(sixteen_bit / 257).astype(np.uint8))
-    mode = "L" if image.mode in ("1", "L", "LA") else "RGB"
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image.convert(mode)

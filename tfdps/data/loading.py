@@ -30,7 +30,7 @@ def load(
 
     Args:
       name: a tfds name (mnist, celeb_a, "mnist:3.0.1", "emnist/letters", ...; downloaded and
-        prepared if it is not), folder:PATH (one sub-folder of PNG or JPEG files a class), digits
+        prepared if it is not), folder:PATH (one sub-folder of image files a class), digits
         (sklearn's; every fifth record is the test split), or arrays or arrays:NAME for `records`.
       data_dir: where tfds keeps its data; default: tfds's own. Only tfds names read it.
       label: the tfds feature that is the class, a ClassLabel or a bool, possibly nested ("Male" or
