@@ -63,6 +63,7 @@ def test_its_flags_are_those_of_the_card_and_name_no_machine(path):
     assert config.data_dir is None
 
 
+@pytest.mark.slow
 def test_saved_model_and_onnx_make_the_same_images(path):
     saved_model, by_onnx = saved_model_sampler.load(path), onnx_sampler.load(str(path))
     assert saved_model.card == by_onnx.card
@@ -79,6 +80,7 @@ def test_saved_model_and_onnx_make_the_same_images(path):
         assert drawn.std() > 25
 
 
+@pytest.mark.slow
 def test_it_answers_by_the_promised_signatures(path):
     loaded = tf.saved_model.load(str(path / "saved_model" / "1"))
     assert set(loaded.signatures) == {"serving_default", "sample", "decode"}
