@@ -25,7 +25,7 @@ from tfdps.training import builders
 pytestmark = pytest.mark.slow
 
 _NUM_KNOWN = 300  # other records
-_FAILURE_PROBABILITY = 1e-6
+_FAILURE_PROBABILITY = 1e-4
 _RING = math.sqrt(-2 * math.log(1e-7))
 _FLOAT32 = 2e-6  # of a standard deviation: more than a released number is rounded by
 _MOVED = 10 * _FLOAT32  # what rounding hides is left out, as is what the canary has no share in
@@ -102,7 +102,7 @@ def _pairs(vector):
 
 
 def contradictions(without, having, *, epsilon, delta):
-    """Names of the events that (epsilon, delta) does not allow; [] but for a chance of 1e-6."""
+    """Names of the events that (epsilon, delta) does not allow; [] but for a chance of 1e-4."""
     share, trials = _FAILURE_PROBABILITY / 9, len(without.ring)
     found = []
     for name in ("beyond", "ring", "off_grid"):
@@ -150,9 +150,10 @@ def test_the_noise_of_version_0_1_gives_the_record_away(attack, monkeypatch):
         return np.rint(stddev / spacings * normal).astype(np.int64)
 
     monkeypatch.setattr(PerRecordMechanism, "_noise", staticmethod(clamped))
-    # Of 3,000 releases of a side 47 have a pair on the ring: without the record there it stays, with it
-    # half of them are outside. Epsilon 0.355 lets 59 % of guesses be right.
-    without, having = attack.sides(3000)
+    # Of 4,000 releases of a side 51 have a pair on the ring that the record moves: without the record it
+    # stays there, with it half of them are outside. Of 76 guesses all are right, where epsilon 0.355
+    # lets 59 % be right, and 45 would do.
+    without, having = attack.sides(4000)
     assert not without.beyond.any()
     found = contradictions(without, having, epsilon=attack.epsilon, delta=attack.delta)
     assert "guesses by the ring" in found
