@@ -150,9 +150,9 @@ def test_the_noise_of_version_0_1_gives_the_record_away(attack, monkeypatch):
         return np.rint(stddev / spacings * normal).astype(np.int64)
 
     monkeypatch.setattr(PerRecordMechanism, "_noise", staticmethod(clamped))
-    # Of 4,000 releases of a side 51 have a pair on the ring that the record moves: without the record it
-    # stays there, with it half of them are outside. Of 76 guesses all are right, where epsilon 0.355
-    # lets 59 % be right, and 45 would do.
+    # Of 4,000 releases of a side 51 have a pair on the ring that the record moves: without the record
+    # it stays there, with it half of them are outside. Of 76 guesses all are right, where epsilon
+    # 0.355 lets 59 % be right, and 45 would do.
     without, having = attack.sides(4000)
     assert not without.beyond.any()
     found = contradictions(without, having, epsilon=attack.epsilon, delta=attack.delta)
