@@ -16,7 +16,7 @@ _EXAMPLES = """examples:
 
 
 def main(argv=None):
-    """Runs the command line; returns the exit status, see `command_line.run`."""
+    """Runs the command line; returns the exit status, see `entry.run`."""
     settings = _parser().parse_args(argv)
     return entry.run(
         _PROGRAM,

@@ -14,7 +14,7 @@ _DEEP = ("I", "F")  # Pillow's modes of 32 bits
 
 
 class UnusableError(Exception):
-    """What is wrong with a file; the text goes on after its name."""
+    """What is wrong with a file; the text goes on after its name, and has no full stop."""
 
 
 def content(file):
@@ -45,16 +45,16 @@ def decode(stored, image_size, channels):
     try:
         with Image.open(io.BytesIO(stored), formats=_FORMATS) as image:
             if image.mode in _DEEP and image.format != "PNG":  # PNG has 16 bits at most
-                raise UnusableError("has 32 bits a pixel; store it with 8 or 16.")
+                raise UnusableError("has 32 bits a pixel; store it with 8 or 16")
             image = _grey_or_rgb(image)
     except UnusableError:
         raise
     except Image.DecompressionBombError as error:
         most = 2 * Image.MAX_IMAGE_PIXELS
-        raise UnusableError(f"has more than {most:,} pixels; make it smaller.") from error
+        raise UnusableError(f"has more than {most:,} pixels; make it smaller") from error
     except UnidentifiedImageError as error:
         raise UnusableError(
-            f"is unreadable: by its content it is none of {', '.join(_FORMATS)}; remove or convert it."
+            f"is unreadable: by its content it is none of {', '.join(_FORMATS)}; remove or convert it"
         ) from error
     except Exception as error:  # Pillow's decoders raise many kinds for a damaged file
         raise UnusableError(_unreadable(error)) from error
@@ -63,7 +63,7 @@ def decode(stored, image_size, channels):
         if not red.tobytes() == green.tobytes() == blue.tobytes():
             raise UnusableError(
                 "must be grey in every pixel, as one channel was declared (--channels=1), and has "
-                "colour; --channels=3 takes it as it is, and grey ones too."
+                "colour; --channels=3 takes it as it is, and grey ones too"
             )
         image = red
     elif channels == 3:
@@ -73,7 +73,7 @@ def decode(stored, image_size, channels):
 
 
 def _unreadable(error):
-    return f"is unreadable ({type(error).__name__}); repair or remove the file."
+    return f"is unreadable ({type(error).__name__}); repair or remove the file"
 
 
 def resize(image, image_size):

@@ -186,9 +186,7 @@ def _visible(folder):
 
 def _unusable(files):
     """The UsageError for [(file, UnusableError)]."""
-    named = "; ".join(
-        f"image {f.absolute()} {str(why).rstrip('.')}" for f, why in files[:_MOST_NAMED]
-    )
+    named = "; ".join(f"image {f.absolute()} {why}" for f, why in files[:_MOST_NAMED])
     if len(files) == 1:
         return checks.UsageError(f"{named}.")
     more = f"; and {len(files) - _MOST_NAMED} more" if len(files) > _MOST_NAMED else ""
