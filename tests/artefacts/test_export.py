@@ -183,6 +183,11 @@ class TestOnnx:
         (images,) = session.run(None, {"z": z, "labels": labels})
         np.testing.assert_allclose(images, decode(exported.loaded, z, labels), atol=1e-5)
 
+    def test_values_have_short_names(self, path):
+        names = [name for node in onnx.load(path).graph.node for name in node.output]
+        assert len(set(names)) == len(names) > 5
+        assert max(map(len, names)) < 40
+
     def test_is_valid_and_carries_the_card_as_it_is_on_disk(self, exported, path):
         model = onnx.load(path)
         onnx.checker.check_model(model, full_check=True)

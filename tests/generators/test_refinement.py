@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import onnxruntime
 import pytest
+from tensorflow.core.protobuf import saved_model_pb2
 
 from tfdps.artefacts import export
 from tfdps.data.dataset import DatasetSpec
@@ -209,3 +210,9 @@ def test_the_saved_model_and_onnx_make_the_same_images(model, tmp_path):
     np.testing.assert_allclose(by_saved_model, expected, atol=export.PARITY_TOLERANCE)
     # Float32 rounding through three passes of a network with weights of order 1.
     assert card.content["parity"]["onnx_max_abs_error"] < export.PARITY_TOLERANCE
+    # The denoiser is in the file once, whatever the number of steps.
+    file = saved_model_pb2.SavedModel()
+    file.ParseFromString((tmp_path / "export/saved_model/1/saved_model.pb").read_bytes())
+    functions = [f.signature.name for f in file.meta_graphs[0].graph_def.library.function]
+    assert sum("_denoised" in name for name in functions) == 1
+    assert sum("inference_decode" in name for name in functions) == 1

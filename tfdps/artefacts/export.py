@@ -17,7 +17,7 @@ import tf2onnx
 
 import tfdps
 from tfdps import checks, console
-from tfdps.artefacts import layout, onnx_metadata, onnx_tables, warmup
+from tfdps.artefacts import layout, onnx_metadata, onnx_names, onnx_tables, warmup
 from tfdps.artefacts.card import ModelCard
 from tfdps.generators import networks, pixels
 
@@ -183,8 +183,6 @@ def _write_saved_model(path, generator, num_classes):
     labels = tf.TensorSpec([None], tf.int32, name="labels")
     seed = tf.TensorSpec([2], tf.int32, name="seed")
 
-    # Functions, so that the file holds the generator once, for all signatures to call.
-    @tf.function(input_signature=[_z_spec(generator), labels], autograph=False)
     def decode(z, labels):
         # Refused rather than answered with the image of no class. (XLA drops assertions.)
         known = tf.debugging.Assert(
@@ -196,21 +194,22 @@ def _write_saved_model(path, generator, num_classes):
             labels = tf.identity(labels)
         return {"images": generator([z, labels], training=False)}
 
-    @tf.function(input_signature=[labels, seed], autograph=False)
+    # Not archive.track(generator): the endpoints bring their weights, and track would store them
+    # a second time. With signatures, so that endpoints are traced once: a function that was traced
+    # before is traced again when it is saved, and both are kept.
+    archive = keras.export.ExportArchive()
+    decode_endpoint = archive.add_endpoint("decode", decode, [_z_spec(generator), labels])
+
     def sample(labels, seed):
         # Philox on every device: the same seed gives the same images wherever it is served.
         z = tf.random.stateless_uniform([tf.shape(labels)[0], latent_dim], seed, alg="philox")
-        images = decode(z, labels)["images"]
+        images = decode_endpoint(z, labels)["images"]
         # pixels.to_uint8, in TensorFlow.
         images = tf.clip_by_value(tf.round((images + 1.0) * 127.5), 0.0, 255.0)
         return {"images": tf.cast(images, tf.uint8)}
 
-    # Not archive.track(generator): the endpoints bring their weights, and track would store them
-    # a second time.
-    archive = keras.export.ExportArchive()
-    archive.add_endpoint("sample", sample)
-    archive.add_endpoint("serving_default", sample)
-    archive.add_endpoint("decode", decode)
+    for name in ("sample", "serving_default"):
+        archive.add_endpoint(name, sample, [labels, seed])
     with console.quiet("absl", "tensorflow"):
         archive.write_out(path, verbose=False)
 
@@ -237,6 +236,7 @@ def _to_onnx(generator, num_classes):
             opset=ONNX_OPSET,
         )
     onnx_tables.keep_bytes(model, generator)
+    onnx_names.shorten(model)
     return model
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from tfdps.generators.denoiser import Denoiser
 from tfdps.generators.mixture import inverse_normal
@@ -76,6 +77,16 @@ class Refinement(keras.layers.Layer):
         )
         self.denoiser.trainable = False
         self.noise = RandomCosines(int(np.prod(self.image_shape)), seed=2, name="noise")
+        # A function, so that a file holds the denoiser once, for all steps to call.
+        self._step = tf.function(
+            self._denoised,
+            input_signature=[
+                tf.TensorSpec([None, *self.image_shape], tf.float32),
+                tf.TensorSpec([2], tf.float32),
+                tf.TensorSpec([None], tf.int32),
+            ],
+            autograph=False,
+        )
 
     def build(self, input_shape: typing.Any) -> None:
         self.noise.build((None, input_shape[1][-1] - 1))
@@ -85,12 +96,17 @@ class Refinement(keras.layers.Layer):
         images, z, labels = inputs
         noise = keras.ops.reshape(self.noise(inverse_normal(z[:, 1:])), (-1, *self.image_shape))
         x = images + self.shape.start * noise
+        labels = keras.ops.cast(labels, "int32")
         levels = [*_falling(self.shape.start, self.shape.levels), 0.0]
-        for level, following in zip(levels[:-1], levels[1:], strict=True):
-            of_images = keras.ops.full_like(x[:, 0, 0, 0], level)
-            denoised = self.denoiser([x, of_images, labels])
-            x = denoised + (following / level) * (x - denoised)
+        for pair in zip(levels[:-1], levels[1:], strict=True):
+            x = self._step(x, tf.constant(pair, tf.float32), labels)
         return keras.ops.clip(x, -1.0, 1.0)
+
+    def _denoised(self, x, levels, labels):
+        """One step: [n, H, W, C] with noise of levels[0] -> with noise of levels[1]."""
+        of_images = keras.ops.full_like(x[:, 0, 0, 0], levels[0])
+        denoised = self.denoiser([x, of_images, labels])
+        return denoised + (levels[1] / levels[0]) * (x - denoised)
 
     def compute_output_shape(self, input_shape: typing.Any) -> tuple[int | None, ...]:
         return (input_shape[0][0], *self.image_shape)
