@@ -483,11 +483,12 @@ def test_the_sum_is_not_clipped_again():
     np.testing.assert_allclose(released, whole, rtol=1e-6, atol=1e-6)  # float32
 
 
-def test_the_program_is_compiled_for_shapes_and_not_for_labels():
+@pytest.mark.parametrize("images_per_unit", [1, 3])
+def test_the_program_is_compiled_for_shapes_and_not_for_labels(images_per_unit):
     """Labels that XLA took for constants would make it compile anew, visibly, for each batch."""
     batch, query = batch_of(), query_of()
     names, grid = tuple(query.channels), lattice.of(query)
-    compiled = per_record._compiled_sums(names, False, NUM_RECORDS)
+    compiled = per_record._compiled_sums(names, False, NUM_RECORDS, images_per_unit)
     program = compiled.experimental_get_compiler_ir(
         per_record._checked(batch, query.atoms),
         tuple(map(tf.constant, (grid.positions, grid.offsets, grid.basis, grid.in_basis))),

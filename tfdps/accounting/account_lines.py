@@ -1,6 +1,6 @@
 """What --mode=account prints of a plan."""
 
-from tfdps.accounting import accountants, shown
+from tfdps.accounting import accountants, persons, shown
 
 
 def account(config, plan):
@@ -8,7 +8,10 @@ def account(config, plan):
     if not plan.private:
         yield f"NOT PRIVATE: no noise is added, epsilon is infinity. {plan.steps} steps."
         return
-    yield f"records N                 {plan.dataset_size}"
+    units = "records" if plan.images_per_person is None else "persons"
+    yield f"{units} N                 {plan.dataset_size}"
+    if plan.images_per_person is not None:
+        yield f"images of a person        at most {plan.images_per_person}"
     yield f"batch size B              {plan.batch_size}"
     yield f"sampling probability      {plan.sampling_probability:.6g}"
     yield f"noise multiplier          {plan.noise_multiplier:.6g}"
@@ -17,6 +20,8 @@ def account(config, plan):
     for name in accountants.ACCOUNTANTS:
         spent = shown.up(plan.epsilon(plan.steps, name), decimals=6)
         yield f"epsilon by {name.upper()}            {spent}"
+    if config.images_per_person is not None and config.person is None:
+        yield f"epsilon of a person       {_of_person(plan, config.images_per_person)}"
     if plan.shares is not None:
         for number, (share, sigma) in enumerate(
             zip(plan.shares, plan.noise_multipliers, strict=False), start=1
@@ -40,3 +45,13 @@ def account(config, plan):
             accountant=name,
         )
         yield f"most steps by {name.upper()}         {most} at epsilon {config.target_epsilon:g}"
+
+
+def _of_person(plan, images):
+    spent = persons.epsilon(plan, images)
+    if spent is None:
+        return (
+            f"of at most {images} images: where images are drawn by chance it takes a newer "
+            "dp-accounting, which Python 3.12 and 3.13 have"
+        )
+    return f"{shown.up(spent, decimals=6)} with at most {images} images, by PLD"

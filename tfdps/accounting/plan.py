@@ -50,6 +50,8 @@ class PrivacyPlan:
         was not Gaussian.
       refiner_steps: how many of the steps, the last ones, train the refiner; they have no shares.
       refiner_batch_size, refiner_noise_multiplier: B and sigma of those; 0 where there are none.
+      images_per_person: the most images of a person, where persons are the records that are spoken of
+        here; None: images are.
 
     Raises:
       UsageError: from the constructor, for shares that are not a fraction a step.
@@ -77,6 +79,7 @@ class PrivacyPlan:
     refiner_steps: int = 0
     refiner_batch_size: int = 0
     refiner_noise_multiplier: float = 0.0
+    images_per_person: typing.Optional[int] = None
 
     def __post_init__(self) -> None:
         if self.shares is not None:
@@ -88,6 +91,11 @@ class PrivacyPlan:
     def private(self) -> bool:
         """Whether there is a guarantee at all."""
         return mechanism_registry.entry(self.mechanism).private
+
+    @property
+    def images_per_unit(self) -> int:
+        """The most images that one record, or person, has."""
+        return self.images_per_person or 1
 
     @property
     def sampling_probability(self) -> float:
@@ -201,6 +209,7 @@ def make_plan(config: RunConfig, dataset_size: int) -> PrivacyPlan:
         target_epsilon=config.target_epsilon if config.private else None,
         shares=shares,
         noise=NOISE if config.private else None,
+        images_per_person=config.images_per_person if config.person else None,
         **_refinement(config),
     )
     _check_noise(plan)

@@ -5,16 +5,22 @@ import dataclasses
 from tfdps.accounting import accountants
 from tfdps.config import mechanism_registry
 
-UNIT = "one image"
 ADJACENCY = "zero-out-one"
 ADJACENCY_MEANING = (
     "Two data sets are neighbours if one has nothing in the place of one record of the other: the "
     "number of records N, and all else that is declared, is the same for both."
 )
 SAMPLING = "poisson"
+_OF_AN_IMAGE = (
+    "The unit of protection is one image: a person with k images has more than this epsilon, and at "
+    "most k times it at a delta of k e^((k - 1) epsilon) times this one."
+)
+_OF_A_PERSON = (
+    "The unit of protection is one person with all images that are used; of a single image the same "
+    "holds. Who is whose is what --person says: a person under two names is two."
+)
 CAVEATS = (
-    "The number of records N, the class names and the image shape are treated as public.",
-    "The unit of protection is one record: a person with k records has k times the epsilon.",
+    "The number of units N, the class names and the image shape are treated as public.",
     "The guarantee covers this run alone: other runs on the same data, tuning included, add up.",
     "Noise is Gaussian noise rounded to a public grid, drawn exactly from AES-256 under a key that "
     "the operating system draws for each release, and added to sums of integers: the (epsilon, delta) "
@@ -27,6 +33,13 @@ _OF_REFINER = (
     " In the last steps, the refiner's, a record moves the sum of gradients by at most 1, whatever "
     "clip_norm is."
 )
+
+
+def unit(plan):
+    """Returns what is protected, in words: one image, or one person with so many images at most."""
+    if plan.images_per_person is None:
+        return "one image"
+    return f"one person, at most {plan.images_per_person} images"
 
 
 def privacy_statement(plan, charges, mechanism, spec):
@@ -44,6 +57,9 @@ def privacy_statement(plan, charges, mechanism, spec):
       spec: the DatasetSpec.
     """
     steps = sum(charge.steps for charge in charges)
+    of_persons = {}
+    if plan.images_per_person is not None:
+        of_persons = {"images_per_person": plan.images_per_person}
 
     def spent(accountant):
         if not plan.private:
@@ -58,7 +74,8 @@ def privacy_statement(plan, charges, mechanism, spec):
         "accountant": plan.accountant,
         "epsilon_rdp": by_accountant["rdp"],
         "epsilon_pld": by_accountant["pld"],
-        "unit": UNIT,
+        "unit": unit(plan),
+        **of_persons,
         "adjacency": ADJACENCY,
         "adjacency_meaning": ADJACENCY_MEANING,
         "declared": {
@@ -81,5 +98,12 @@ def privacy_statement(plan, charges, mechanism, spec):
         "steps": steps,
         "events": [dataclasses.asdict(charge) for charge in charges],
         "dataset_size": plan.dataset_size,
-        "caveats": list(CAVEATS) if plan.private else ["NOT PRIVATE: no noise was added."],
+        "caveats": _caveats(plan),
     }
+
+
+def _caveats(plan):
+    if not plan.private:
+        return ["NOT PRIVATE: no noise was added."]
+    of_unit = _OF_AN_IMAGE if plan.images_per_person is None else _OF_A_PERSON
+    return [CAVEATS[0], of_unit, *CAVEATS[1:]]

@@ -187,7 +187,14 @@ class ModelCard:
         "accountant",
         doc="Whose epsilon is claimed.",
     )
-    unit = _Part(_TEXT, "privacy", "unit", doc="What one record is.")
+    unit = _Part(_TEXT, "privacy", "unit", doc="Whose privacy it is: one image's, one person's.")
+    images_per_person = _Part(
+        _SIZE,
+        "privacy",
+        "images_per_person",
+        default=None,
+        doc="The most images of a person, where the unit is a person; else None.",
+    )
     adjacency = _Part(_TEXT, "privacy", "adjacency", doc="Which data sets are neighbours, a name.")
     adjacency_meaning = _Part(_TEXT, "privacy", "adjacency_meaning", doc="The same in words.")
     mechanism = _Part(_TEXT, "privacy", "mechanism", doc="The mechanism's name.")
@@ -208,7 +215,7 @@ class ModelCard:
         "events",
         doc="What was done, a list of NoiseEvent in their order.",
     )
-    dataset_size = _Part(_SIZE, "privacy", "dataset_size", doc="N, the number of records.")
+    dataset_size = _Part(_SIZE, "privacy", "dataset_size", doc="N, the number of units.")
     caveats = _Part(_TEXTS, "privacy", "caveats", default=(), doc="What to keep in mind, lines.")
 
     @property

@@ -11,7 +11,7 @@ import pathlib
 from tfdps import checks
 from tfdps.accounting import accountants, ledger, plan, shown
 from tfdps.accounting.events import merged
-from tfdps.accounting.statement import ADJACENCY
+from tfdps.accounting.statement import ADJACENCY, unit
 from tfdps.config import flags
 
 _ROUNDING = 1e-6  # relative, of an epsilon or a noise multiplier computed on another machine
@@ -29,7 +29,7 @@ def check(card, ledger_path=None):
     """
     statement = [
         f"Generator: {card.generator_name} of {'x'.join(map(str, card.image_shape))} images of "
-        f"{card.num_classes} classes, trained on {card.dataset_size} records of {card.dataset}."
+        f"{card.num_classes} classes, trained on {card.dataset_size} {_units(card)} of {card.dataset}."
     ]
     if not card.private:
         return statement, ["NOT PRIVATE: the card claims no guarantee."]
@@ -86,11 +86,15 @@ def _conditions(card):
     declared = card.declared
     yield f"Unit: {card.unit}. {card.adjacency_meaning}"
     yield (
-        f"Declared, and taken as given: {declared.num_records} records, images of "
+        f"Declared, and taken as given: {declared.num_records} {_units(card)}, images of "
         f"{'x'.join(map(str, declared.image_shape))}, {declared.num_classes} classes: "
         f"{', '.join(declared.class_names)}."
     )
     yield f"Sensitivity {card.sensitivity:g}: {card.sensitivity_meaning}"
+
+
+def _units(card):
+    return "records" if card.images_per_person is None else "persons"
 
 
 def _against_the_proof(card):
@@ -152,6 +156,13 @@ def _against_flags(card, events):
         return
     if config.dataset_size not in (None, size):
         yield f"dataset_size: the card says {size}, its flags {config.dataset_size}."
+    if unit(expected) != card.unit:
+        yield f"unit: the card says {card.unit}, its flags {unit(expected)}."
+    if expected.images_per_person != card.images_per_person:
+        yield (
+            f"images_per_person: the card says {card.images_per_person}, its flags "
+            f"{expected.images_per_person}."
+        )
     declared = checks.names("class_names", config.class_names)
     if config.channels not in (None, card.image_shape[-1]):
         yield f"channels: the card says {card.image_shape[-1]}, its flags {config.channels}."

@@ -9,7 +9,7 @@ import numpy as np
 
 from tfdps.accounting import accountants
 from tfdps.auditing import one_run, worst_case
-from tfdps.data.dataset import Dataset
+from tfdps.data.dataset import Dataset, chosen_units, units_of
 
 MEANING = (
     "A short run of the real training on some of the real records and on canaries, images of random "
@@ -43,7 +43,7 @@ def audit_canaries(build, plan, dataset):
     """
     rng = np.random.default_rng()
     planted, included = _plant(dataset, rng)
-    short = _short_plan(plan, planted.num_records + _NUM_CANARIES // 2)
+    short = _short_plan(plan, planted.known.size + _NUM_CANARIES // 2)
     model = build(short)
     scores = worst_case.module_of(short).canary_scores(model, short, planted)
     correct = one_run.guesses(scores, included, num_guesses=_NUM_GUESSES)
@@ -69,7 +69,7 @@ def audit_canaries(build, plan, dataset):
         "num_guesses": _NUM_GUESSES,
         "num_correct": correct,
         "num_steps": short.steps,
-        "num_records": planted.num_records,
+        "num_records": planted.known.size,
     }
 
 
@@ -111,25 +111,36 @@ def _claim(plan):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Planted:
-    """A data set with canaries behind its first `num_records`, and all canaries, in it or not."""
+    """A data set with canaries behind what is known of it, and all canaries, in it or not.
+
+    canaries: uint8 [n, H, W, C]; where units are persons [n, m, H, W, C], all m of one class.
+    """
 
     dataset: Dataset
-    num_records: int
+    known: Dataset
     canaries: np.ndarray
     labels: np.ndarray
 
 
 def _plant(dataset, rng):
     """(_Planted, bool [canaries]: which are in)."""
-    chosen = rng.permutation(len(dataset))[:_NUM_RECORDS]
-    canaries = rng.choice(
-        np.array([0, 255], np.uint8), size=[_NUM_CANARIES, *dataset.spec.image_shape]
-    )
-    labels = rng.integers(dataset.spec.num_classes, size=_NUM_CANARIES).astype(np.int32)
+    spec, units = dataset.spec, units_of(dataset)
+    known = chosen_units(dataset, rng.permutation(len(units))[:_NUM_RECORDS])
+    most = units.shape[1]
+    size = [_NUM_CANARIES, most, *spec.image_shape]
+    canaries = rng.choice(np.array([0, 255], np.uint8), size=size)
+    labels = rng.integers(spec.num_classes, size=_NUM_CANARIES).astype(np.int32)
     included = rng.random(_NUM_CANARIES) < 0.5
+    added, of_added = canaries[included], None
+    if dataset.units is not None:
+        places = len(known) + np.arange(len(added) * most).reshape(-1, most)
+        of_added = np.concatenate([known.units, places])
     planted = Dataset(
-        np.concatenate([dataset.images[chosen], canaries[included]]),
-        np.concatenate([dataset.labels[chosen], labels[included]]),
-        dataset.spec,
+        np.concatenate([known.images, added.reshape(-1, *spec.image_shape)]),
+        np.concatenate([known.labels, np.repeat(labels[included], most)]),
+        spec,
+        units=of_added,
     )
-    return _Planted(planted, len(chosen), canaries, labels), included
+    if dataset.units is None:
+        canaries = canaries[:, 0]
+    return _Planted(planted, known, canaries, labels), included

@@ -74,26 +74,33 @@ class Contributions:
           image: uint8 [H, W, C] of the atoms' dimension.
           label: its class, in [0, L).
         """
-        scales = self._query.scales
-        delta, shares, energies, in_basis = self._seen(image, label)
-        terms = math.ceil(scales.mass**2 / self._unit)
-        terms += np.ceil((delta**2).sum(axis=1) * (1 / _PIXEL**2 / self._unit))
-        if scales.energy:
-            worth = (self._energy * _SHARE) ** 2 / self._unit
-            terms += np.ceil(energies * energies * worth).sum(axis=1)
-        if scales.second:
-            squares = (in_basis**2).sum(axis=1)
-            worth = (scales.second * self._step**2) ** 2 / self._unit
-            terms += np.ceil(squares * squares * worth)
-        norm = np.ceil(shares * shares * terms * (1 / _SHARE**2)).sum()
-        limit = (_CLIP * scales.clip_norm) ** 2 / self._unit
-        plan = np.floor(shares * (math.sqrt(limit / norm) if norm > limit else 1.0))
-        coarse = np.floor(plan * (_SHARE_OF_SECOND / _SHARE))[:, None]
-        rows, columns = self._triangle
-        products = in_basis[:, rows] * in_basis[:, columns] if scales.second else coarse
-        return self._channels(
-            plan, plan[:, None] * delta, plan[:, None] * energies, coarse * products
-        )
+        shares, own, second, steps = self._unclipped(image, label)
+        norm = np.ceil(shares * shares * (own + second) * (1 / _SHARE**2)).sum()
+        return self._clipped(shares, steps, self._factor(norm))
+
+    def of_unit(self, images, labels):
+        """Returns what the images of one person add together, float64 [D]: one clip for all of them.
+
+        Args:
+          images: uint8 [m, H, W, C], m >= 1.
+          labels: int [m].
+        """
+        found, seen = np.zeros(self.size), []
+        num_classes, num_atoms, _ = self._x.shape
+        lengths, of_seconds = np.zeros([num_classes, num_atoms]), np.zeros(num_atoms)
+        for image, label in zip(images, labels, strict=True):
+            shares, own, second, steps = self._unclipped(image, label)
+            if not self._query.pooled:
+                own = own + second
+            lengths[label] += np.ceil(np.sqrt(np.ceil(shares * shares * own * (1 / _SHARE**2))))
+            if self._query.pooled:
+                squares = np.ceil(shares * shares * second * (1 / _SHARE**2))
+                of_seconds += np.ceil(np.sqrt(squares))
+            seen.append((label, shares, steps))
+        factor = self._factor((lengths**2).sum() + (of_seconds**2).sum())
+        for label, shares, steps in seen:
+            found[self.places(label)] += self._clipped(shares, steps, factor)
+        return found
 
     def shares(self, image, label):
         """Returns how a record is shared among its class's atoms, float64 [K], of a sum of almost 1."""
@@ -107,12 +114,50 @@ class Contributions:
             start += width * (1 if common else len(self._x))
         return np.concatenate(found)
 
-    def total(self, images, labels):
-        """Returns the sum of the records' contributions, float64 [D]: a release without its noise."""
+    def total(self, images, labels, units=None):
+        """Returns the sum of the records' contributions, float64 [D]: a release without its noise.
+
+        units: int [n, m], the records of each person, -1 where there is none; None: of each one.
+        """
         found = np.zeros(self.size)
+        if units is not None:
+            for own in (unit[unit >= 0] for unit in units):
+                found += self.of_unit(images[own], labels[own])
+            return found
         for image, label in zip(images, labels, strict=True):
             found[self.places(label)] += self.of(image, label)
         return found
+
+    def _unclipped(self, image, label):
+        """(shares [K], squared lengths of a share of 1: of all but second moments, of those; _seen)."""
+        scales = self._query.scales
+        delta, shares, energies, in_basis = seen = self._seen(image, label)
+        own, second = np.full(len(shares), float(math.ceil(scales.mass**2 / self._unit))), 0.0
+        own += np.ceil((delta**2).sum(axis=1) * (1 / _PIXEL**2 / self._unit))
+        if scales.energy:
+            worth = (self._energy * _SHARE) ** 2 / self._unit
+            own += np.ceil(energies * energies * worth).sum(axis=1)
+        if scales.second:
+            squares = (in_basis**2).sum(axis=1)
+            worth = (scales.second * self._step**2) ** 2 / self._unit
+            second = np.ceil(squares * squares * worth)
+        return shares, own, second, seen
+
+    def _factor(self, norm):
+        """What a contribution of a squared norm is scaled by."""
+        limit = (_CLIP * self._query.scales.clip_norm) ** 2 / self._unit
+        return math.sqrt(limit / norm) if norm > limit else 1.0
+
+    def _clipped(self, shares, seen, factor):
+        """A record's contribution at the places of its class, float64 [m], scaled by a factor."""
+        delta, _, energies, in_basis = seen
+        plan = np.floor(shares * factor)
+        coarse = np.floor(plan * (_SHARE_OF_SECOND / _SHARE))[:, None]
+        rows, columns = self._triangle
+        products = in_basis[:, rows] * in_basis[:, columns] if self._query.scales.second else coarse
+        return self._channels(
+            plan, plan[:, None] * delta, plan[:, None] * energies, coarse * products
+        )
 
     def _seen(self, image, label):
         """(y - x [K, d], shares [K], energies [K, R], y - x in the basis [K, p]), each in its steps."""

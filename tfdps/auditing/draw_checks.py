@@ -26,28 +26,41 @@ def check_draws(learner, plan):
 
 def _of_stage(learner, plan, stage):
     size, probability = plan.dataset_size, stage.sampling_probability
+    most = plan.images_per_unit
+    records = size * most
     numbered = Dataset(
-        np.zeros([size, 1, 1, 1], np.uint8),
-        np.arange(size, dtype=np.int32),
+        np.zeros([records, 1, 1, 1], np.uint8),
+        np.arange(records, dtype=np.int32),
         DatasetSpec("numbered", (1, 1, 1), ()),
+        units=None if plan.images_per_person is None else np.arange(records).reshape(size, most),
     )
+    part_bytes = -(-size // 2) * most
     draws = PoissonBatches.of_run(
-        numbered, plan, learner, on=replicas.Replicas(), stage=stage, part_bytes=-(-size // 2)
+        numbered, plan, learner, on=replicas.Replicas(), stage=stage, part_bytes=part_bytes
     )
     num_draws = _NUM_WHOLE_DRAWS if probability == 1 else _NUM_DRAWS
-    counts, per_record, twice = np.zeros(num_draws, int), np.zeros(size, int), 0
+    counts, per_record, twice, torn = np.zeros(num_draws, int), np.zeros(size, int), 0, 0
     batches = iter(draws.dataset(num_draws))
     for number in range(num_draws):
-        drawn = np.zeros(size, int)
+        drawn = np.zeros(records, int)
         for _ in range(draws.parts_per_step):
             _, labels, weights, *_ = next(batches)
-            drawn += np.bincount(labels.numpy()[weights.numpy() > 0], minlength=size)
+            drawn += np.bincount(labels.numpy()[weights.numpy() > 0], minlength=records)
         twice += int(np.count_nonzero(drawn > 1))
+        of_units = drawn.reshape(size, most)
+        drawn = of_units[:, 0]
+        torn += int(np.count_nonzero(of_units != drawn[:, np.newaxis]))
         counts[number] = drawn.sum()
         per_record += drawn
     total = stats.binomtest(int(counts.sum()), size * num_draws, probability)
     where = ", refiner" if stage.first else ""
+    of_persons = {
+        "name": f"a person's images are drawn together{where}",
+        "passed": torn == 0,
+        "detail": f"{torn} images in {num_draws} draws were not drawn as their person's first one",
+    }
     return [
+        *([] if plan.images_per_person is None else [of_persons]),
         {
             "name": f"sampling probability{where}",
             "passed": bool(total.pvalue > _FAILURE_PROBABILITY),

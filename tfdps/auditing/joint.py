@@ -186,5 +186,6 @@ def canary_scores(model, plan, planted):
     shadow.take(model, plan, planted.dataset, plan.steps)
     # The release is a gradient: images move against it.
     pull = -total.numpy().reshape(num_classes, -1)
-    canaries = planted.canaries.reshape(len(planted.canaries), -1) / 127.5 - 1
+    of_units = planted.canaries.reshape(len(planted.canaries), -1, pull.shape[1]) / 127.5 - 1
+    canaries = of_units.mean(axis=1)  # of a person's images
     return np.einsum("ij,ij->i", canaries, pull[planted.labels])

@@ -67,7 +67,9 @@ def audit_mechanism(build, plan, dataset, *, trials, seed=0):
         plan.sampling_probability,
         overflow_probability=model.mechanism.overflow_probability,
     )
-    pairs = worst_case.module_of(plan).worst_neighbours(model, plan, sampler.padded_size)
+    pairs = worst_case.module_of(plan).worst_neighbours(
+        model, plan, sampler.padded_size * plan.images_per_unit
+    )
     of_states = pairs[::_PAIRS_OF_A_STATE]
     checks = [noise_checks.check_shapes(released.one, pair) for pair in of_states]
     found = []

@@ -7,7 +7,7 @@ import numpy as np
 
 from tfdps.auditing import refiner, shadow
 from tfdps.auditing.contributions import Contributions
-from tfdps.auditing.worst_case import Neighbours, padded_batch
+from tfdps.auditing.worst_case import Neighbours, batch_of_units
 from tfdps.generators import pixels
 from tfdps.mechanisms.moments import Release
 
@@ -24,7 +24,9 @@ def worst_neighbours(model, plan, padded_size):
     The record is as far from the atoms of its class as an image can be, so it is clipped to C, the
     most that the claim allows. It joins an empty draw; or one that would give a leak away, of a record
     that two atoms share, which anything that moves a potential would move, and one whose nearest atom
-    is another class's; that draw comes in two parts.
+    is another class's; that draw comes in two parts. Where units are persons, the one who joins has
+    that record as often as a person may, so that all of it points one way, and another has records of
+    two classes.
 
     Args:
       model: the DPSinkhorn of the run.
@@ -35,7 +37,7 @@ def worst_neighbours(model, plan, padded_size):
     pairs = [
         pair
         for name, query, noise_multiplier in states(model.learner, plan)
-        for pair in _record_neighbours(model, name, query, noise_multiplier)
+        for pair in _record_neighbours(model, plan, name, query, noise_multiplier)
     ]
     if plan.refiner_steps:
         image_shape = model.generator.output_shape[1:]
@@ -67,29 +69,27 @@ def states(learner, plan):
     return [(name, *state) for name, state in found.items()]
 
 
-def _record_neighbours(model, name, query, noise_multiplier):
-    shape = model.generator.output_shape[1:]
+def _record_neighbours(model, plan, name, query, noise_multiplier):
+    shape, most = model.generator.output_shape[1:], plan.images_per_unit
     num_classes = len(query.atoms.positions)
-    records = [
-        (_between(query, shape), 0),
-        (_image(query.atoms.positions[0, 0], shape), num_classes - 1),
-        (furthest_image(query, shape), 0),
-    ]
+    furthest = furthest_image(query, shape), 0
+    elsewhere = _image(query.atoms.positions[0, 0], shape), num_classes - 1
+    units = [[(_between(query, shape), 0)], [elsewhere, furthest][:most], [furthest] * most]
 
     own = Contributions(query)
 
     def pair(title, *parts):
-        """parts: of each the numbers of its records; the last one of all is the one that joins."""
-        having = [[records[i] for i in part] for part in parts]
+        """parts: of each the numbers of its units; the last one of all is the one that joins."""
+        having = [[units[i] for i in part] for part in parts]
         without = [*having[:-1], having[-1][:-1]]
-        sums = [_total(own, itertools.chain(*draw)) for draw in (without, having)]
+        sums = [_total(own, itertools.chain(*draw), most) for draw in (without, having)]
         return Neighbours(
             name=f"{name}: {title}",
             state=(query, noise_multiplier),
-            without=_draw(without, shape),
-            having=_draw(having, shape),
+            without=[batch_of_units(part, shape, _ROWS, most) for part in without],
+            having=[batch_of_units(part, shape, _ROWS, most) for part in having],
             expected=tuple(sums),
-            # One record more or less moves the sum by its own clipped contribution alone.
+            # One unit more or less moves the sum by its own clipped contribution alone.
             sensitivity=query.scales.clip_norm,
             noise_multiplier=noise_multiplier,
             quiet_state=(query, shadow.QUIET),
@@ -101,16 +101,13 @@ def _record_neighbours(model, name, query, noise_multiplier):
     ]
 
 
-def _total(own, records):
-    images, labels = zip(*records, strict=True) if (records := list(records)) else ((), ())
-    return own.total(images, labels)
-
-
-def _draw(parts, shape):
-    """The padded batches of a draw's parts, each a list of (image, label)."""
-    return [
-        padded_batch([r[0] for r in part], [r[1] for r in part], shape, _ROWS) for part in parts
-    ]
+def _total(own, units, most):
+    """The sum of what units add, of lists of (image, label): for `most` > 1 of each one together."""
+    found = np.zeros(own.size)
+    for unit in units:
+        images, labels = zip(*unit, strict=True)
+        found += own.total(images, labels) if most == 1 else own.of_unit(images, labels)
+    return found
 
 
 def furthest_image(query, shape):
@@ -161,7 +158,7 @@ def _residuals(model, plan, dataset):
     shadow.take(model, plan, dataset, plan.steps)
     if len(learned.steps) == learned.releases == rounds:
         found = [
-            (released - Contributions(query).total(dataset.images, dataset.labels))
+            (released - Contributions(query).total(dataset.images, dataset.labels, dataset.units))
             / query.scales.clip_norm
             for query, released in learned.steps
         ]
@@ -243,15 +240,13 @@ def canary_scores(model, plan, planted):
     scores = np.zeros(len(planted.canaries))
     learned = Learned(model.learner)
     shadow.take(model, plan, planted.dataset, plan.steps)
-    images, labels = (
-        values[: planted.num_records] for values in (planted.dataset.images, planted.dataset.labels)
-    )
+    known = planted.known
     for (query, released), noise_multiplier in zip(
         learned.steps, plan.noise_multipliers, strict=True
     ):
         own = Contributions(query)
-        rest = released - own.total(images, labels)
-        added = [own.of(*canary) for canary in zip(planted.canaries, planted.labels, strict=True)]
+        rest = released - own.total(known.images, known.labels, known.units)
+        added = [_of_canary(own, *c) for c in zip(planted.canaries, planted.labels, strict=True)]
         for label, contribution in zip(planted.labels, added, strict=True):
             rest[own.places(label)] -= contribution / 2
         rest /= (noise_multiplier * query.scales.clip_norm) ** 2
@@ -261,3 +256,10 @@ def canary_scores(model, plan, planted):
             of_class -= of_class.mean(axis=0)
             scores[members] += of_class @ rest[own.places(label)]
     return scores
+
+
+def _of_canary(own, images, label):
+    """What a canary adds at the places of its class: an image, or those of a person [m, H, W, C]."""
+    if images.ndim == 3:
+        return own.of(images, label)
+    return own.of_unit(images, [label] * len(images))[own.places(label)]

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfdps.auditing import shadow
-from tfdps.auditing.worst_case import Neighbours, padded_batch
+from tfdps.auditing.worst_case import Neighbours, batch_of_units
 from tfdps.generators import denoiser as denoisers
 from tfdps.generators import pixels
 
@@ -20,12 +20,12 @@ _ROUNDING = 2.0**-20  # of a number: gradients are of float32, and come by other
 
 
 class Contributions:
-    """What each record adds to a release of DenoiserSteps.
+    """What each unit adds to a release of DenoiserSteps: a record, or the records of a person.
 
     Args:
       steps: the DenoiserSteps.
       state: (weights, seed), as of `DenoiserSteps.release`; public.
-      rows: of a batch that records lie in.
+      rows: how many units a batch has room for.
     """
 
     def __init__(self, steps, state, rows):
@@ -36,30 +36,42 @@ class Contributions:
         self._seed = seed
         self._gradient = tf.function(self._gradient_of)
 
-    def of(self, image, label, place):
-        """Returns what a record at a place of its batch adds, float64 [D]."""
-        gradient = self._gradient(*self._views(image, label, place)).numpy().astype(np.float64)
+    def of(self, records, place):
+        """Returns what a unit adds, float64 [D].
+
+        Args:
+          records: [(image, label), or None where a person has none in that place].
+          place: the unit's, in its batch.
+        """
+        gradient = self._gradient(*self._views(records, place)).numpy().astype(np.float64)
         scaled = gradient * ((1 - 1e-6) * _STEPS / (np.linalg.norm(gradient) + _SOFTENING))
         return np.trunc(scaled) / _STEPS
 
-    def total(self, records, first=0):
-        """Returns the sum over [(image, label)] that lie in a batch from a place on, float64 [D]."""
+    def total(self, units):
+        """Returns the sum of what the units of a batch add, from its first place on, float64 [D]."""
         found = np.zeros(sum(int(np.prod(w.shape)) for w in self._denoiser.weights))
-        for place, (image, label) in enumerate(records, start=first):
-            found += self.of(image, label, place)
+        for place, records in enumerate(units):
+            if any(record is not None for record in records):
+                found += self.of(records, place)
         return found
 
-    def _views(self, image, label, place):
-        steps, views = self._steps, self._steps._views
+    def _views(self, records, place):
+        steps, views, most = self._steps, self._steps._views, self._steps.mechanism.images_per_unit
         chunk, row = divmod(place, self._chunk)
-        own = slice(row * views, (row + 1) * views)
+        in_chunk = self._chunk * most
         seed = tf.constant(self._seed, tf.int32)
-        numbers = steps.numbers(chunk * self._chunk + tf.range(self._chunk), seed)
-        noise, levels, mirrored = (tensor.numpy()[own] for tensor in numbers)
-        clean = np.asarray(image, np.float32) / 127.5 - 1
-        clean = np.stack([clean[:, ::-1] if turned else clean for turned in mirrored])
-        labels = np.full(views, label, np.int32)
-        return tuple(map(tf.constant, (clean, noise, levels, labels)))
+        numbers = steps.numbers(chunk * in_chunk + tf.range(in_chunk), seed)
+        seen = []
+        for number, record in enumerate(records):
+            if record is None:
+                continue
+            image, label = record
+            own = slice((row * most + number) * views, (row * most + number + 1) * views)
+            noise, levels, mirrored = (tensor.numpy()[own] for tensor in numbers)
+            clean = np.asarray(image, np.float32) / 127.5 - 1
+            clean = np.stack([clean[:, ::-1] if turned else clean for turned in mirrored])
+            seen.append((clean, noise, levels, np.full(views, label, np.int32)))
+        return tuple(tf.constant(np.concatenate(each)) for each in zip(*seen, strict=True))
 
     def _gradient_of(self, *views):
         weights = [weight.value for weight in self._denoiser.weights]
@@ -84,17 +96,19 @@ def worst_neighbours(steps, plan, image_shape):
     own = Contributions(steps, state, _ROWS)
     rng, dark = np.random.default_rng(0), np.zeros(image_shape, np.uint8)
     noise = rng.choice(np.array([0, 255], np.uint8), size=image_shape)
-    records = [(dark, 0), (pixels.to_uint8(np.full(image_shape, 0.3)), 1), (noise, 0)]
+    most = plan.images_per_unit
+    grey = pixels.to_uint8(np.full(image_shape, 0.3))
+    units = [[(dark, 0)], [(grey, 1), (dark, 1)][:most], [(noise, 0)] * most]
 
     def pair(title, *parts):
-        having = [[records[i] for i in part] for part in parts]
+        having = [[units[i] for i in part] for part in parts]
         without = [*having[:-1], having[-1][:-1]]
         sums = [sum(own.total(part) for part in draw) for draw in (without, having)]
         return Neighbours(
             name=f"{NAME}: {title}",
             state=(state, plan.refiner_noise_multiplier),
-            without=[_batch(part, image_shape) for part in without],
-            having=[_batch(part, image_shape) for part in having],
+            without=[batch_of_units(part, image_shape, _ROWS, most) for part in without],
+            having=[batch_of_units(part, image_shape, _ROWS, most) for part in having],
             expected=tuple(sums),
             sensitivity=1.0,
             noise_multiplier=plan.refiner_noise_multiplier,
@@ -105,10 +119,6 @@ def worst_neighbours(steps, plan, image_shape):
         pair("an empty draw, and one record", [2]),
         pair("two records, and a third", [0], [1, 2]),
     ]
-
-
-def _batch(part, shape):
-    return padded_batch([r[0] for r in part], [r[1] for r in part], shape, _ROWS)
 
 
 class Learned:
@@ -158,12 +168,19 @@ def residuals(steps, learned, plan, dataset, draws):
     found = []
     for state, released in learned.steps:
         own = Contributions(steps, state, draws.padded_size)
-        parts = (
-            zip(images.numpy()[: int(sum(weights))], labels.numpy(), strict=False)
-            for images, labels, weights in draws.dataset(1)
-        )
+        most = draws.images_per_unit
+        parts = (_units(*map(np.asarray, batch), most) for batch in draws.dataset(1))
         found.append(released - sum(own.total(part) for part in parts))
     return found
+
+
+def _units(images, labels, weights, most):
+    """The units of a batch, of each its records: (image, label), or None."""
+    records = [
+        (image, label) if weight else None
+        for image, label, weight in zip(images, labels, weights, strict=True)
+    ]
+    return [records[first : first + most] for first in range(0, len(records), most)]
 
 
 def step_of(residuals_of_runs, plan, number):

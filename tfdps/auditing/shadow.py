@@ -17,7 +17,7 @@ import typing
 
 import numpy as np
 
-from tfdps.data.dataset import Dataset
+from tfdps.data.dataset import Dataset, chosen_units, units_of
 from tfdps.distributed import replicas
 from tfdps.mechanisms.batches import PoissonBatches
 
@@ -46,14 +46,23 @@ class Step(typing.NamedTuple):
 def known_records(dataset, rng):
     """Returns a Dataset of some of the real records and, for each class, two of black and white noise.
 
-    The noise is far from everything, so it is clipped; every class has records of its own.
+    The noise is far from everything, so it is clipped; every class has records of its own. Where units
+    are persons, these are some of the real ones; and others, with one place empty, who have the noise.
     """
-    spec = dataset.spec
-    chosen = np.sort(rng.permutation(len(dataset))[:_NUM_RECORDS])
+    spec, most = dataset.spec, units_of(dataset).shape[1]
+    few = -(-_NUM_RECORDS // most)
+    real = chosen_units(dataset, np.sort(rng.permutation(len(units_of(dataset)))[:few]))
     labels = np.repeat(np.arange(spec.num_classes, dtype=np.int32), 2)
     noise = rng.choice(np.array([0, 255], np.uint8), size=[len(labels), *spec.image_shape])
-    images = np.concatenate([dataset.gather(chosen), noise])
-    return Dataset(images, np.concatenate([dataset.labels[chosen], labels]), spec)
+    units = None
+    if dataset.units is not None:
+        held = max(1, most - 1)
+        of_noise = np.full([-(-len(labels) // held), most], -1)
+        for number in range(len(labels)):
+            of_noise[number // held, number % held] = len(real) + number
+        units = np.concatenate([real.units, of_noise])
+    images = np.concatenate([real.images, noise])
+    return Dataset(images, np.concatenate([real.labels, labels]), spec, units=units)
 
 
 def plan_on(plan, dataset, *, quiet=False):
@@ -64,12 +73,12 @@ def plan_on(plan, dataset, *, quiet=False):
     refining = min(plan.refiner_steps, _REFINE_STEPS)
     small = dataclasses.replace(
         plan,
-        dataset_size=len(dataset),
-        batch_size=len(dataset),
+        dataset_size=dataset.size,
+        batch_size=dataset.size,
         target_epsilon=None,
         steps=plan.steps - plan.refiner_steps + refining,
         refiner_steps=refining,
-        refiner_batch_size=len(dataset) if refining else 0,
+        refiner_batch_size=dataset.size if refining else 0,
     )
     if not quiet:
         return small
@@ -82,7 +91,8 @@ def draws_of(dataset, plan, learner, stage=None):
 
     stage: of the plan's; default: the first.
     """
-    part_bytes = -(-len(dataset) // 2) * int(np.prod(dataset.spec.image_shape))
+    in_a_part = -(-dataset.size // 2) * units_of(dataset).shape[1]
+    part_bytes = in_a_part * int(np.prod(dataset.spec.image_shape))
     return PoissonBatches.of_run(
         dataset, plan, learner, on=replicas.Replicas(), stage=stage, part_bytes=part_bytes
     )
@@ -131,4 +141,5 @@ def unlike(dataset):
     What a step asks and what it learns may depend on the private records through releases alone: two
     runs with the same public randomness and the same releases, one on each, are equal to the bit.
     """
-    return Dataset(255 - dataset.images, np.roll(dataset.labels, 1), dataset.spec)
+    labels = np.roll(dataset.labels, 1)
+    return Dataset(255 - dataset.images, labels, dataset.spec, units=dataset.units)

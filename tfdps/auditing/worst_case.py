@@ -56,13 +56,28 @@ class Neighbours:
 
 def padded_batch(images, labels, shape, padded_size):
     """Returns a padded batch of records: their images, their labels, weights of 1 and then 0."""
-    count = len(images)
-    padded = np.zeros([padded_size, *shape], np.uint8)
-    classes = np.zeros([padded_size], np.int32)
-    if count:
-        padded[:count], classes[:count] = images, labels
-    weights = (np.arange(padded_size) < count).astype(np.float32)
-    return tf.constant(padded), tf.constant(classes), tf.constant(weights)
+    units = [[record] for record in zip(images, labels, strict=True)]
+    return batch_of_units(units, shape, padded_size, 1)
+
+
+def batch_of_units(units, shape, padded_size, images_per_unit):
+    """Returns a padded batch of persons, each a list of its records (image, label).
+
+    Args:
+      units: the persons, at most `padded_size`, each of at most `images_per_unit` records.
+      shape: of an image.
+      padded_size: how many persons the batch has room for.
+      images_per_unit: how many places a person has.
+    """
+    places = padded_size, images_per_unit
+    padded = np.zeros([*places, *shape], np.uint8)
+    labels, weights = np.zeros(places, np.int32), np.zeros(places, np.float32)
+    for number, unit in enumerate(units):
+        for place, (image, label) in enumerate(unit):
+            padded[number, place], labels[number, place] = image, label
+            weights[number, place] = 1
+    flat = padded.reshape(-1, *shape), labels.ravel(), weights.ravel()
+    return tuple(map(tf.constant, flat))
 
 
 def module_of(plan):

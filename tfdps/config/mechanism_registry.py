@@ -61,6 +61,7 @@ class MechanismEntry:
       steps_are_rounds: whether each step is a round of `round_shares` with its own share of the budget.
       clip_norm_is_relative: whether clip_norm is over the contribution that a step expects.
       replicas_share_batch: whether B images are split over the replicas.
+      any_batches: whether any two batches, neighbours or not, are no further apart than the sensitivity.
       sensitivity_meaning: of the card's `sensitivity`, in words.
       learner: "module:class" of what trains the generator; its `of_run` makes that of a run.
       audit: the module of `auditing` that knows its worst case, and how to watch it; None: no
@@ -75,6 +76,7 @@ class MechanismEntry:
     steps_are_rounds: bool
     clip_norm_is_relative: bool
     replicas_share_batch: bool
+    any_batches: bool
     sensitivity_meaning: str
     learner: str
     audit: typing.Optional[str]
@@ -87,6 +89,7 @@ _OF_GRADIENTS: dict[str, typing.Any] = {
     "steps_are_rounds": False,
     "clip_norm_is_relative": False,
     "replicas_share_batch": True,
+    "any_batches": True,
     "learner": "tfdps.learners.joint:ImageGradientLearner",
 }
 _ENTRIES = (
@@ -119,6 +122,7 @@ _ENTRIES = (
         steps_are_rounds=True,
         clip_norm_is_relative=True,
         replicas_share_batch=False,
+        any_batches=False,
         sensitivity_meaning=(
             "The most that one record moves the sums of a round, in L2 norm, over the root mean square "
             "of a contribution as that round expects it from public values: the round clips records to "

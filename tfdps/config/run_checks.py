@@ -1,8 +1,12 @@
 """What a RunConfig may hold: ranges of its values, and what goes with what."""
 
 import dataclasses
+import re
 
 from tfdps import checks
+
+PERSONS = ("folder", "column", "passed")
+MOST_IMAGES = 100  # of a person
 
 _SMALLEST = {
     "latent_dim": 1,
@@ -59,6 +63,7 @@ def check(config, entry):
             checks.at_least(name, getattr(config, name), smallest)
     _check_mechanism(config, entry)
     _check_refiner(config)
+    _check_person(config)
     if config.tpu is not None and config.strategy != "tpu":
         raise checks.UsageError(f"--tpu={config.tpu} needs --strategy=tpu.")
     checks.fraction("delta", config.delta)
@@ -94,6 +99,42 @@ def _check_refiner(config):
         _check_unused(config, ("refiner_",), "without a refiner: give --refiner")
     elif not config.refiner_steps:
         _check_unused(config, _OF_PRIVATE_STEPS, "without private steps: give --refiner_steps")
+
+
+def _check_person(config):
+    if config.images_per_person is not None and not 1 <= config.images_per_person <= MOST_IMAGES:
+        raise checks.UsageError(
+            f"images_per_person must be from 1 to {MOST_IMAGES}, received {config.images_per_person}."
+        )
+    if config.person is None:
+        return
+    if config.strategy not in ("one", "mirrored"):
+        raise checks.UsageError(
+            f"person needs --strategy=one or mirrored, received {config.strategy}: several machines "
+            "cannot share out persons yet."
+        )
+    if config.person not in PERSONS:
+        person_pattern(config.person)
+
+
+def person_pattern(text):
+    """Returns the compiled pattern of a --person that is a regular expression.
+
+    Raises:
+      UsageError: it is none, or has not exactly one group.
+    """
+    try:
+        pattern = re.compile(text)
+    except re.error as error:
+        pattern, why = None, f"it is no regular expression: {error}"
+    else:
+        why = f"it has {pattern.groups} groups"
+    if pattern is None or pattern.groups != 1:
+        raise checks.UsageError(
+            f"person must be {', '.join(PERSONS)} or a regular expression with one group, as in "
+            f"--person='(.+)_[0-9]+', received {text!r}: {why}."
+        )
+    return pattern
 
 
 def _check_unused(config, prefixes, why):

@@ -13,6 +13,7 @@ GENERATORS = ("mlp", "dcgan", "biggan", "mixture")
 ACCOUNTANTS = ("rdp", "pld")
 STRATEGIES = ("one", "mirrored", "multiworker", "tpu")
 PRECISIONS = ("float32", "bfloat16")
+_IMAGES_PER_PERSON = 10
 
 # What a resumed run may do with a field that differs from the run's first start.
 GUARANTEE = "guarantee"  # it enters epsilon, or says whose epsilon it is: refused
@@ -93,6 +94,20 @@ class RunConfig:
     )
     target_epsilon: typing.Optional[float] = _field(
         10.0, "The run never ends above this epsilon.", resume=GUARANTEE
+    )
+    person: typing.Optional[str] = _field(
+        None,
+        "Whose privacy epsilon is: by default each image's. A person's, with all images of that person, "
+        "where it says how to tell whose an image is: folder (sub-folders of the classes are persons), "
+        "column (the column person of --labels_csv), or a pattern of the files' names, a regular "
+        "expression whose one group is the person: (.+)_[0-9]+. N is then the number of persons.",
+        resume=GUARANTEE,
+    )
+    images_per_person: typing.Optional[int] = _field(
+        None,
+        "The most images of a person, 1 to 100, default 10; of more a fixed choice is taken. Without "
+        "--person: --mode=account then says what a person with so many images has.",
+        resume=GUARANTEE,
     )
     delta: float = _field(1e-5, "The delta of (epsilon, delta), below 1/N.", resume=GUARANTEE)
     noise_multiplier: typing.Optional[float] = _field(
@@ -252,6 +267,8 @@ class RunConfig:
     def __post_init__(self) -> None:
         checks.one_of("mechanism", self.mechanism, mechanism_registry.NAMES)
         defaults = {**self._entry.defaults, **refiners.DEFAULTS.get(self.refiner, {})}
+        if self.person is not None:
+            defaults = {**defaults, "images_per_person": _IMAGES_PER_PERSON}
         for name, value in defaults.items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)

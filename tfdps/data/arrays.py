@@ -16,7 +16,7 @@ from tfdps.data.dataset import Dataset
 if typing.TYPE_CHECKING:
     import tensorflow as tf
 
-PassedRecords: typing.TypeAlias = "tuple[np.ndarray, np.ndarray] | Dataset | tf.data.Dataset"
+PassedRecords: typing.TypeAlias = "tuple[np.ndarray, ...] | Dataset | tf.data.Dataset"
 
 _NAME = re.compile(r"arrays(:\w[\w .-]*)?")
 _CHANNELS = (1, 3)
@@ -57,7 +57,7 @@ class Records:
     Args:
       name: arrays or arrays:NAME.
       records: (images, labels): arrays uint8 [N, H, W] or [N, H, W, C] with C 1 or 3, and integers [N];
-        or a tf.data.Dataset of such pairs, one record each, which is read into memory once and must
+        or (images, labels, persons) with whose each image is, [N] of texts or integers; or a tf.data.Dataset of such pairs, one record each, which is read into memory once and must
         have one order; or a Dataset, whose spec declares the classes.
       image_size: side in pixels that images must have; None: any.
       class_names: tuple of the classes in the order of their labels; None where a Dataset has them.
@@ -75,6 +75,10 @@ class Records:
                 "dataset must be arrays or arrays:NAME where records are passed, with letters, digits, "
                 f"spaces, dots and dashes in NAME; received {name!r}: RunConfig(dataset='arrays:NAME')."
             )
+        persons = None
+        if isinstance(records, tuple) and len(records) == 3:
+            *records, persons = records
+            records = tuple(records)
         images, labels, declared = _parts_of(records)
         self.class_names = _declared(class_names, declared)
         self._images = _checked_images(images, image_size)
@@ -82,10 +86,21 @@ class Records:
         self.image_shape = self._images.shape[1:]
         self.total, self.channels = len(self._images), self.image_shape[-1]
         self.fingerprint = _fingerprint(self._images, self._labels)
+        self._persons = None if persons is None else _checked_persons(persons, self.total)
         self._part = partition.strided(part)
 
     def __len__(self):
         return len(self._labels[self._part])
+
+    def persons(self, person):
+        """Returns whose each record is, a list, and None: records have no names. See `load`."""
+        if person != "passed" or self._persons is None:
+            raise checks.UsageError(
+                "persons of arrays are passed with them: tfdps.train(config, (images, labels, persons)) "
+                f"and RunConfig(person='passed'); received person={person!r} and "
+                f"{'no persons' if self._persons is None else 'persons'}."
+            )
+        return self._persons, None
 
     def read(self):
         """Returns (images uint8 [n, H, W, C], labels int32 [n]) of the part."""
@@ -106,7 +121,7 @@ def _parts_of(records):
     if hasattr(records, "element_spec"):
         return *_read(records), None
     raise checks.UsageError(
-        "records must be (images, labels), a tf.data.Dataset of such pairs or a tfdps.Dataset, "
+        "records must be (images, labels), (images, labels, persons), a tf.data.Dataset of such pairs or a tfdps.Dataset, "
         f"received {type(records).__name__}."
     )
 
@@ -181,6 +196,17 @@ def _checked_labels(labels, count, class_names):
             "class in class_names, and number them from 0."
         )
     return labels.astype(np.int32)
+
+
+def _checked_persons(persons, count):
+    """Whose each record is, a list of texts or integers."""
+    persons = _array("persons", persons)
+    if persons.shape != (count,) or persons.dtype.kind not in "iuUS":
+        raise checks.UsageError(
+            f"persons must be texts or integers, one for each of the {count} images, received "
+            f"{persons.dtype} {list(persons.shape)}."
+        )
+    return persons.tolist()
 
 
 def _array(name, values):

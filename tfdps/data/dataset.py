@@ -34,7 +34,9 @@ class DatasetSpec:
 class Dataset:
     """The private records in memory: images uint8 [n, H, W, C], labels int32 [n], the public spec.
 
-    total: N, the public number of records of the whole data set, where these are a worker's part.
+    total: N, the public number of units of the whole data set, where these are a worker's part.
+    units: int64 [n, m], the records of each unit of privacy, -1 where it has fewer than m: a person's,
+      see `persons`; None: every record is a unit of its own.
     fingerprint: equal where the files of the whole data set are; for comparing two copies of it.
 
     Examples:
@@ -51,6 +53,7 @@ class Dataset:
     spec: DatasetSpec
     total: int | None = None
     fingerprint: str = ""
+    units: np.ndarray | None = None
 
     in_memory = True
 
@@ -59,8 +62,8 @@ class Dataset:
 
     @property
     def size(self) -> int:
-        """N, the public number of records of the whole data set."""
-        return len(self) if self.total is None else self.total
+        """N, the public number of units, records or persons, of the whole data set."""
+        return len(units_of(self)) if self.total is None else self.total
 
     def gather(self, indices: np.ndarray) -> np.ndarray:
         """Returns the images of records, uint8 [k, H, W, C]."""
@@ -88,6 +91,7 @@ class StreamedDataset:
     spec: DatasetSpec
     size: int
     fingerprint: str = ""
+    units: np.ndarray | None = None
 
     in_memory = False
 
@@ -97,3 +101,26 @@ class StreamedDataset:
     def gather(self, indices: np.ndarray) -> np.ndarray:
         """Returns the images of records, increasing int64 [k], as uint8 [k, H, W, C]."""
         return self.reader(indices)
+
+
+def units_of(dataset: Dataset | StreamedDataset) -> np.ndarray:
+    """Returns the records of each unit of a data set, int64 [n, m]; m is 1 where units are records."""
+    if dataset.units is None:
+        return np.arange(len(dataset))[:, np.newaxis]
+    return dataset.units
+
+
+def chosen_units(dataset: Dataset, chosen: np.ndarray) -> Dataset:
+    """Returns a Dataset of some units of another, with the records of these alone.
+
+    Args:
+      dataset: the other.
+      chosen: int [k], numbers of units.
+    """
+    held = units_of(dataset)[chosen]
+    records = held[held >= 0]
+    places = np.where(held >= 0, np.cumsum(held >= 0).reshape(held.shape) - 1, -1)
+    units = None if dataset.units is None else places
+    return Dataset(
+        dataset.gather(records), dataset.labels[records], dataset.spec, len(held), units=units
+    )

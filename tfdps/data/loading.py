@@ -5,7 +5,7 @@ import os
 import typing
 
 from tfdps import checks
-from tfdps.data import arrays, digits, image_folder, partition
+from tfdps.data import arrays, digits, image_folder, partition, persons
 from tfdps.data.dataset import Dataset, DatasetSpec, StreamedDataset
 
 
@@ -22,6 +22,8 @@ def load(
     part: tuple[int, int] = partition.WHOLE,
     records_mib: float = math.inf,
     records: "arrays.PassedRecords | None" = None,
+    person: str | None = None,
+    images_per_person: int = 10,
 ) -> Dataset | StreamedDataset:
     """Returns the Dataset `name`, all of one split, in an order that never changes.
 
@@ -46,6 +48,9 @@ def load(
       part: (index, count): of `count` parts of the records only part `index`. Parts are disjoint and
         together all records; tfds sets, whose order is random, are cut by files.
       records_mib: most MiB of images of the part that are held in memory.
+      person: how to tell whose an image is, where units of privacy are persons, as --person takes it:
+        folder, column, passed or a pattern; None: every record is a unit of its own.
+      images_per_person: the most records of a person, see `persons.units`.
       records: what arrays or arrays:NAME stands for: (images, labels), a tf.data.Dataset or a
         Dataset, see `arrays.Records`. Their class_names are in the order of the labels.
 
@@ -101,17 +106,20 @@ def load(
                 empty_classes=class_names is not None,
                 part=part,
             )
-    _check_declared(_public_name(name), source, channels, class_names, dataset_size)
+    units = _units(name, source, person, images_per_person)
+    num_units = source.total if units is None else len(units)
+    _check_declared(_public_name(name), source, channels, class_names)
+    _check_size(_public_name(name), num_units, dataset_size, person)
     size = len(source)
     if size > records_mib * 2**20 / max(1, source.bytes_of_image):
         labels = source.labels()
         spec = DatasetSpec(_public_name(name), source.image_shape, source.class_names)
-        result = StreamedDataset(source.gather, labels, spec, source.total, source.fingerprint)
+        result = StreamedDataset(source.gather, labels, spec, num_units, source.fingerprint, units)
     else:
         images, labels = source.read()
         height, width, depth = (int(n) for n in images.shape[1:])
         spec = DatasetSpec(_public_name(name), (height, width, depth), source.class_names)
-        result = Dataset(images, labels, spec, source.total, source.fingerprint)
+        result = Dataset(images, labels, spec, num_units, source.fingerprint, units)
     _check(labels, spec, split)
     return result
 
@@ -130,8 +138,25 @@ def load_of(config, *, split="train", **how):
         class_names=checks.names("class_names", config.class_names),
         dataset_size=config.dataset_size if split == "train" else None,
         split=split,
+        **({} if split != "train" or config.person is None else _of_persons(config)),
         **how,
     )
+
+
+def _of_persons(config):
+    return {"person": config.person, "images_per_person": config.images_per_person}
+
+
+def _units(name, source, person, images_per_person):
+    """The table of `persons.units`, or None where records are the units."""
+    if person is None:
+        return None
+    if not hasattr(source, "persons"):
+        raise checks.UsageError(
+            f"person applies to folders and arrays, received {person!r} for {name}: leave --person out."
+        )
+    of_records, names = source.persons(person)
+    return persons.units(of_records, images_per_person, names)
 
 
 def dataset_size(name: str, *, data_dir: str | None = None, split: str = "train") -> int:
@@ -187,17 +212,23 @@ def _public_name(name):
     return name
 
 
-def _check_declared(name, records, channels, class_names, dataset_size):
+def _check_size(name, num_units, dataset_size, person):
+    """Raises UsageError where the data have another number of units than is declared."""
+    if dataset_size in (None, num_units):
+        return
+    what = "records" if person is None else "persons"
+    raise checks.UsageError(
+        f"dataset_size must be {num_units}, the number of {what} of {name}, received "
+        f"{dataset_size}: the guarantee depends on it. Leave --dataset_size out, or give the true "
+        "number."
+    )
+
+
+def _check_declared(name, records, channels, class_names):
     """Raises UsageError where the data contradict what is declared, before an image is read.
 
     The channels of a folder are checked as its files are read.
     """
-    if dataset_size not in (None, records.total):
-        raise checks.UsageError(
-            f"dataset_size must be {records.total}, the number of records of {name}, received "
-            f"{dataset_size}: the guarantee depends on it. Leave --dataset_size out, or give the true "
-            "number."
-        )
     if _source(name) != "folder" and channels not in (None, records.channels):
         raise checks.UsageError(
             f"channels must be {records.channels}, as {name} has them, received {channels}: leave "

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from tfdps import checks
 from tfdps.accounting import overflow
+from tfdps.data.dataset import units_of
 from tfdps.mechanisms.poisson import OVERFLOW_PROBABILITY, PoissonSampler
 
 if typing.TYPE_CHECKING:
@@ -26,22 +27,24 @@ _BLOCK_BYTES = 2**28  # of images that one pass over records on disk collects fo
 
 
 class PoissonBatches:
-    """Poisson draws of the records of this worker, in padded batches of a shape that never changes.
+    """Poisson draws of the units of this worker, in padded batches of a shape that never changes.
 
-    A batch is (images uint8 [P,H,W,C], labels int32 [P], weights float32 [P]); padding has weight 0 and
-    is all zeros, so that a record which was not drawn cannot matter. Where a mechanism takes its noise
+    A unit is a record, or a person with places for m records, one after the other. A batch is (images
+    uint8 [P m,H,W,C], labels int32 [P m], weights float32 [P m]); padding has weight 0 and is all
+    zeros, so that a record which was not drawn cannot matter. Where a mechanism takes its noise
     with the batch there is a fourth, int64 of the release's shape, drawn for this batch alone.
 
-    Guarantee: in every step every record is drawn independently with probability q, with entropy of
-    the operating system (`poisson.py`). Record i of the worker is in shard i mod `shards`, and there
-    in one part, so it is in at most one batch of a step. Which that is follows its place alone: under
-    zero-out adjacency, where a record counts or does not and N is fixed, no record's shard or part
-    depends on another record. Workers hold different records, so all shards
+    Guarantee: in every step every unit is drawn independently with probability q, with entropy of
+    the operating system (`poisson.py`), and with it all of its records. Unit i of the worker is in
+    shard i mod `shards`, and there in one part, so it is in at most one batch of a step. Which that is
+    follows its place alone: under zero-out adjacency, where a unit counts or does not and N is fixed,
+    no unit's shard or part depends on another unit. Workers hold different units, so all shards
     of all workers together are one Poisson draw of the whole data set. How records are read, and how
     far ahead, follows the draws and changes none.
 
     Attributes:
-      padded_size: P; the same on all workers.
+      padded_size: P, in units; the same on all workers.
+      images_per_unit: m.
       parts_per_step: how many batches a shard's draw is in: one, unless it may be in parts.
 
     Args:
@@ -78,11 +81,13 @@ class PoissonBatches:
         self._noise = noise
         self._dataset, self._q = dataset, sampling_probability
         self._overflow, self._shards = overflow_probability, shards
+        self._units = units_of(dataset)
+        self.images_per_unit = self._units.shape[1]
         largest = -(-dataset.size // (num_workers * shards))
-        record_bytes = int(np.prod(dataset.spec.image_shape))
+        unit_bytes = self.images_per_unit * int(np.prod(dataset.spec.image_shape))
         self.parts_per_step = 1
         if in_parts:
-            whole = self._sampler(largest).padded_size * record_bytes
+            whole = self._sampler(largest).padded_size * unit_bytes
             self.parts_per_step = min(largest, -(-whole // (part_bytes or _PART_BYTES)))
         if self.parts_per_step * shards * num_workers > overflow.MOST_PARTS:
             raise checks.UsageError(
@@ -92,7 +97,7 @@ class PoissonBatches:
             )
         self._part = -(-largest // self.parts_per_step)
         self.padded_size = self._sampler(self._part).padded_size
-        self._batch_bytes = self.padded_size * record_bytes
+        self._batch_bytes = self.padded_size * unit_bytes
         if noise is not None:
             self._batch_bytes += 8 * math.prod(noise.shape)
         self._block = 1  # batches whose records are read together
@@ -137,7 +142,7 @@ class PoissonBatches:
         Of a step come the parts one after the other, and of a part the shards. Draws are made while
         training runs.
         """
-        size = self.padded_size
+        size = self.padded_size * self.images_per_unit
         signature: tuple[tf.TensorSpec, ...] = (
             tf.TensorSpec([size, *self._dataset.spec.image_shape], tf.uint8),
             tf.TensorSpec([size], tf.int32),
@@ -159,16 +164,17 @@ class PoissonBatches:
             range(num_steps), range(self.parts_per_step), range(self._shards)
         )
         while block := list(itertools.islice(places, self._block)):
-            draws = [self._draw(part, shard) for _, part, shard in block]
+            draws = [self._units[self._draw(part, shard)].ravel() for _, part, shard in block]
             wanted = np.unique(np.concatenate(draws))
+            wanted = wanted[wanted >= 0]
             images = self._dataset.gather(wanted)
             for draw in draws:
                 noise = () if self._noise is None else (self._noise.draw(),)
                 yield *self._padded(draw, images, np.searchsorted(wanted, draw)), *noise
 
     def _draw(self, part, shard):
-        """The records of one batch, int64 [k]: drawn from a part of a shard."""
-        in_shard = len(range(shard, len(self._dataset), self._shards))
+        """The units of one batch, int64 [k]: drawn from a part of a shard."""
+        in_shard = len(range(shard, len(self._units), self._shards))
         first = part * self._part
         size = min(self._part, in_shard - first)
         if size <= 0:
@@ -181,11 +187,10 @@ class PoissonBatches:
 
     def _padded(self, draw, images, places):
         # Padding holds a public constant: a real record there would be in every batch.
-        shape = self._dataset.spec.image_shape
-        batch_images = np.zeros([self.padded_size, *shape], np.uint8)
-        labels = np.zeros(self.padded_size, np.int32)
-        weights = np.zeros(self.padded_size, np.float32)
-        batch_images[: len(draw)] = images[places]
-        labels[: len(draw)] = self._dataset.labels[draw]
-        weights[: len(draw)] = 1
+        rows, (held,) = self.padded_size * self.images_per_unit, np.nonzero(draw >= 0)
+        batch_images = np.zeros([rows, *self._dataset.spec.image_shape], np.uint8)
+        labels, weights = np.zeros(rows, np.int32), np.zeros(rows, np.float32)
+        batch_images[held] = images[places[held]]
+        labels[held] = self._dataset.labels[draw[held]]
+        weights[held] = 1
         return batch_images, labels, weights

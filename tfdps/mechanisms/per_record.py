@@ -18,7 +18,7 @@ import tensorflow as tf
 from tfdps import checks
 from tfdps.accounting import overflow
 from tfdps.distributed import replicas
-from tfdps.mechanisms import by_class, exact_gaussian, lattice, moments, piece_sums
+from tfdps.mechanisms import by_class, exact_gaussian, lattice, moments, piece_sums, unit_clip
 from tfdps.mechanisms.noisy_sum import NoisySum
 
 _LARGEST_PRODUCT = 2**22  # elements of the largest array over one piece: larger ones run no faster
@@ -49,8 +49,13 @@ class PerRecordMechanism:
         one record more or less moves the sum by its own k(y) and by nothing else, and ||g k(y)|| <= C
         (not 2C): P_i only rounds down what has that norm. The thousandth that 0.999 leaves pays for
         float64's roundings of norms, of g and of the noise's standard deviation.
-        One release is a Gaussian mechanism of noise multiplier sigma, rounded; subsampled if the batch
-        is a Poisson draw. Rounds compose adaptively: the atoms, scales and sigma of a round may be any
+      Persons: with images_per_unit m > 1 a person has m places of a batch, one after the other, and
+        counts or does not as a whole. All of a person's records are scaled by one factor, that of
+        `unit_clip`, in the place of their own min(1, 0.999 C/||h(y)||): so the sum of their g k(y) has
+        norm at most C, and one person more or less moves a release by at most C. What is said here of
+        a record then holds for a person.
+      Composition: one release is a Gaussian mechanism of noise multiplier sigma, rounded; subsampled if
+        the batch is a Poisson draw. Rounds compose adaptively: the atoms, scales and sigma of a round may be any
         functions of earlier releases, for the bound holds whatever public values they take.
       Counts as no record: a weight of 0, a label outside [0, L). Any weight above 0 counts once.
       May be released: the return value of `release`, and everything computed from it and from
@@ -63,6 +68,8 @@ class PerRecordMechanism:
     Args:
       chunk_size: most records worked on at a time, from 1 to 2048. It bounds memory; results do not
         depend on it.
+      images_per_unit: m, how many places of a batch a unit of privacy has: 1, or as many as a person
+        may have images, up to 100.
       on: the Replicas that the records lie on; default: one device.
 
     Raises:
@@ -83,9 +90,14 @@ class PerRecordMechanism:
     sums_integers_in_float64 = True
 
     def __init__(
-        self, *, chunk_size: int = lattice.MOST_ROWS, on: replicas.Replicas | None = None
+        self,
+        *,
+        chunk_size: int = lattice.MOST_ROWS,
+        images_per_unit: int = 1,
+        on: replicas.Replicas | None = None,
     ) -> None:
         self.chunk_size = checks.at_least("chunk_size", chunk_size, 1)
+        self.images_per_unit = unit_clip.checked(images_per_unit)
         if chunk_size > lattice.MOST_ROWS:
             raise checks.UsageError(
                 f"chunk_size must be at most {lattice.MOST_ROWS}, received {chunk_size}: sums of "
@@ -133,7 +145,7 @@ class PerRecordMechanism:
     def _contributions(self, batch, query):
         """Returns the sum without its noise, int64 [D]: PRIVATE, for tests and audits alone."""
         atoms, layout = query.atoms, query.channels
-        records = _checked(batch, atoms)
+        records = _checked(batch, atoms, self.images_per_unit)
         width = atoms.positions.shape[1] * max(
             atoms.num_regions,
             atoms.second_dimension if "second" in layout else 1,
@@ -141,9 +153,8 @@ class PerRecordMechanism:
         rows = max(1, min(self.chunk_size, records[0].shape[0], _LARGEST_PRODUCT // width))
         public = _public(query)
         # A concrete one: TensorFlow would take rounds of other shapes for needless tracing.
-        sums = _compiled_sums(tuple(layout), query.pooled, rows).get_concrete_function(
-            records, *public
-        )
+        settings = tuple(layout), query.pooled, rows, self.images_per_unit
+        sums = _compiled_sums(*settings).get_concrete_function(records, *public)
         sums = sums(records, *public)
         if "second" in layout:
             places, _ = moments.triangle_of(atoms.second_dimension)
@@ -152,7 +163,7 @@ class PerRecordMechanism:
         return tf.concat([tf.reshape(sums[name], [-1]) for name in layout], 0)
 
 
-def _checked(batch, atoms):
+def _checked(batch, atoms, images_per_unit):
     """The batch as tensors, images flattened. Looks at shapes and types, never at values."""
     images, labels, weights = (tf.convert_to_tensor(array) for array in batch)
     pixels, dimension = images.shape[1:].num_elements(), atoms.positions.shape[2]
@@ -166,6 +177,10 @@ def _checked(batch, atoms):
             "labels and weights must have one element an image, and a batch at least one row, with "
             f"weight 0 if it is empty; received {images.shape[0]} images, labels {tuple(labels.shape)} "
             f"and weights {tuple(weights.shape)}."
+        )
+    if images.shape[0] % images_per_unit:
+        raise checks.UsageError(
+            f"a batch must have {images_per_unit} rows a unit, received {images.shape[0]} rows."
         )
     return tf.reshape(images, [-1, dimension]), labels, weights
 
@@ -192,33 +207,63 @@ def _public(query):
 
 
 @functools.lru_cache
-def _compiled_sums(names, pooled, rows):
+def _compiled_sums(names, pooled, rows, images_per_unit):
     """_clipped_sums of these settings; of one function for all TensorFlow would say it retraces."""
 
     def sums(records, atoms, places, weights, factors):
-        settings = {"names": names, "pooled": pooled, "rows": rows}
+        settings = {
+            "names": names,
+            "pooled": pooled,
+            "rows": rows,
+            "images_per_unit": images_per_unit,
+        }
         return _clipped_sums(records, atoms, places, weights, factors, **settings)
 
     return tf.function(sums, jit_compile=True)
 
 
-def _clipped_sums(records, atoms, places, share_weights, factors, *, names, pooled, rows):
+def _clipped_sums(
+    records, atoms, places, share_weights, factors, *, names, pooled, rows, images_per_unit
+):
     """Sums of the clipped channels `names`, in steps of the lattice: {name: int64 [L, K, ...]}.
 
     Second moments are whole matrices [L, K, p, p], or [1, 1, p, p] when pooled. A loop over pieces
-    of at most `rows` records of one class, each against the atoms of that class alone.
+    of at most `rows` records of one class, each against the atoms of that class alone; before it
+    another one, for the lengths of what a person's records add, where a unit has several.
     """
     images, labels, weights = records
     positions, offsets, basis, in_basis = atoms
     num_classes, num_atoms, dimension = positions.shape
     num_pieces, piece = by_class.of_one_class(labels, weights, num_classes, rows)
 
-    def add_piece(trip, totals):
+    def of_piece(trip):
         label, indices, counted = piece(trip)
         x, offset, z = (tf.gather(array, label) for array in (positions, offsets, in_basis))
         y = 8 * (2 * tf.cast(tf.gather(images, indices), tf.float64) - 255)
-        of_class = (x, offset, basis, z, places, share_weights)
-        sums = piece_sums.of(y, of_class, factors, counted, names)
+        return label, indices, counted, y, (x, offset, basis, z, places, share_weights)
+
+    def over_pieces(body, start):
+        step = [0, start]
+        return tf.while_loop(lambda trip, _: trip < num_pieces, body, step)[1]
+
+    unit_factors = None
+    if images_per_unit > 1:
+        apart = pooled and "second" in names
+
+        def add_lengths(trip, found):
+            _, indices, counted, y, of_class = of_piece(trip)
+            own = piece_sums.lengths(y, of_class, factors, counted, names, apart=apart)
+            # Added to zeros: a row that does not count adds 0, wherever its index points.
+            return trip + 1, tf.tensor_scatter_nd_add(found, indices[:, None], own)
+
+        empty = tf.zeros([labels.shape[0], num_atoms, 2 if apart else 1], tf.int32)
+        lengths = over_pieces(add_lengths, empty)
+        unit_factors = unit_clip.factors(lengths, labels, images_per_unit, factors["limit"])
+
+    def add_piece(trip, totals):
+        label, indices, counted, y, of_class = of_piece(trip)
+        scaled = None if unit_factors is None else tf.gather(unit_factors, indices)
+        sums = piece_sums.of(y, of_class, factors, counted, names, scaled)
         place = {"second": label * (0 if pooled else 1)}
         totals = {
             name: tf.tensor_scatter_nd_add(total, [[place.get(name, label)]], sums[name][None])
@@ -233,5 +278,4 @@ def _clipped_sums(records, atoms, places, share_weights, factors, *, names, pool
         "energy": [num_classes, num_atoms, places.shape[0]],
         "second": [1 if pooled else num_classes, num_atoms, p, p],
     }
-    zeros = {name: tf.zeros(shapes[name], tf.int64) for name in names}
-    return tf.while_loop(lambda trip, _: trip < num_pieces, add_piece, [0, zeros])[1]
+    return over_pieces(add_piece, {name: tf.zeros(shapes[name], tf.int64) for name in names})

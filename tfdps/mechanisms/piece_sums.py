@@ -10,7 +10,7 @@ import tensorflow as tf
 from tfdps.mechanisms import lattice
 
 
-def of(y, of_class, factors, counted, names):
+def of(y, of_class, factors, counted, names, unit_factors=None):
     """Returns the clipped sums of the channels `names` of one piece, {name: int64}, un-noised: PRIVATE.
 
     Args:
@@ -22,24 +22,16 @@ def of(y, of_class, factors, counted, names):
       counted: bool [B], which records count.
       names: of channels, from "mass", "displacement", "energy", "second", whose sums are
         [K], [K, d], [K, R] and [K, p, p].
+      unit_factors: float64 [B], what each record is scaled by, see `unit_clip`; None: each record is
+        clipped for itself.
     """
-    x, offset, basis, z, places, share_weights = of_class
-    in_regions = _squared_distances(_split(y, places), _split(x, places))
-    squares = tf.reduce_sum(in_regions, axis=0)
-    energies = tf.floor(in_regions * factors["energy_scale"])
-    shares = _shares(offset - tf.floor(squares * factors["rate"]), share_weights)
-    terms = factors["mass_term"] + tf.math.ceil(squares * factors["distance_factor"])
-    if "energy" in names:
-        squared = energies * energies * factors["energy_factor"]
-        terms += tf.reduce_sum(tf.math.ceil(squared), axis=0)
-    if "second" in names:
-        a = y if basis is None else tf.matmul(y, basis, transpose_b=True)
-        a = tf.floor(a * factors["basis_scale"] + 0.5)  # a power of two: exact but for the floor
-        squared = _squared_distances(a, z)
-        terms += tf.math.ceil(squared * squared * factors["second_factor"])
-    norms = tf.math.ceil(shares * shares * terms * (1 / lattice.SHARES**2))
-    norm = tf.reduce_sum(norms, axis=1)  # squared, in units of the lattice's
-    factor = tf.where(norm > factors["limit"], tf.sqrt(factors["limit"] / norm), 1)
+    x, z = of_class[0], of_class[3]
+    shares, energies, a, own, second = _seen(y, of_class, factors, names)
+    factor = unit_factors
+    if factor is None:
+        norms = tf.math.ceil(shares * shares * (own + second) * (1 / lattice.SHARES**2))
+        norm = tf.reduce_sum(norms, axis=1)  # squared, in units of the lattice's
+        factor = tf.where(norm > factors["limit"], tf.sqrt(factors["limit"] / norm), 1)
     plan = tf.where(counted[:, None], tf.floor(shares * factor[:, None]), 0)
 
     mass = tf.reduce_sum(plan, axis=0)
@@ -52,6 +44,47 @@ def of(y, of_class, factors, counted, names):
         coarse = tf.floor(plan * (lattice.SHARES_OF_SECOND / lattice.SHARES))
         sums["second"] = _second_moments(coarse, a, z)
     return sums
+
+
+def lengths(y, of_class, factors, counted, names, *, apart):
+    """Returns the lengths of what records add to each atom, rounded up, int32 [B, K, 1 or 2]: PRIVATE.
+
+    In units whose squares are the lattice's; 0 for records that do not count.
+
+    Args:
+      y, of_class, factors, counted, names: as for `of`.
+      apart: whether second moments have lengths of their own, beside those of all else.
+    """
+    shares, _, _, own, second = _seen(y, of_class, factors, names)
+    terms = tf.stack([own, second], axis=2) if apart else (own + second)[..., None]
+    squares = tf.math.ceil((shares * shares)[..., None] * terms * (1 / lattice.SHARES**2))
+    found = tf.cast(tf.math.ceil(tf.sqrt(squares)), tf.int32)
+    return tf.where(counted[:, None, None], found, 0)
+
+
+def _seen(y, of_class, factors, names):
+    """What records look like from the atoms, in steps.
+
+    Their shares [B, K], energies [R, B, K], coordinates in the basis [B, p] or None, and the squared
+    lengths of what an atom gets of each, for a share of 1: of all but second moments [B, K], and of
+    those.
+    """
+    x, offset, basis, z, places, share_weights = of_class
+    in_regions = _squared_distances(_split(y, places), _split(x, places))
+    squares = tf.reduce_sum(in_regions, axis=0)
+    energies = tf.floor(in_regions * factors["energy_scale"])
+    shares = _shares(offset - tf.floor(squares * factors["rate"]), share_weights)
+    own = factors["mass_term"] + tf.math.ceil(squares * factors["distance_factor"])
+    if "energy" in names:
+        squared = energies * energies * factors["energy_factor"]
+        own += tf.reduce_sum(tf.math.ceil(squared), axis=0)
+    if "second" not in names:
+        return shares, energies, None, own, tf.zeros_like(own)
+    a = y if basis is None else tf.matmul(y, basis, transpose_b=True)
+    a = tf.floor(a * factors["basis_scale"] + 0.5)  # a power of two: exact but for the floor
+    squared = _squared_distances(a, z)
+    second = tf.math.ceil(squared * squared * factors["second_factor"])
+    return shares, energies, a, own, second
 
 
 def _second_moments(plan, a, z):

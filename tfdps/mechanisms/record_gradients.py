@@ -1,4 +1,4 @@
-"""The mechanism of the refiner: clipped gradients of single records, summed over a draw, and noise.
+"""The mechanism of the refiner: clipped gradients of single records, or persons, summed over a draw, and noise.
 
 Source: Abadi et al., CCS 2016 (arXiv 1607.00133), with automatic clipping (arXiv 2206.07136).
 """
@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from tfdps import checks
 from tfdps.distributed import replicas
-from tfdps.mechanisms import exact_gaussian, gradient_grid
+from tfdps.mechanisms import exact_gaussian, gradient_grid, unit_clip
 from tfdps.mechanisms.noisy_sum import NoisySum
 
 
@@ -32,7 +32,10 @@ class RecordGradientMechanism:
     """Releases sums over records of gradients, each clipped to norm 1.
 
     Guarantee:
-      Adjacency: zero-out: one record of the private data set counts or does not, its place stays.
+      Adjacency: zero-out: one record of the private data set counts or does not, its place stays. With
+        images_per_unit m > 1 it is a person, who has m places of a batch, one after the other: all that
+        is said here of a record holds for a person, whose gradient is one, that of the mean loss over
+        the person's own records.
       Mechanism: release = (sum over records of k(g) + round(N)) / 2^20. g is the gradient of one
         record at public weights; k(g) is g / (||g|| + `SOFTENING`) in steps of 2^-20, less a
         millionth, rounded towards 0; a g that is not finite counts as 0. N is Gaussian of standard
@@ -52,11 +55,13 @@ class RecordGradientMechanism:
         that are cut short oftener than `overflow` accounts for; gradients used elsewhere.
 
     Args:
-      gradients: (images uint8 [n, H, W, C], labels int32 [n], *what `numbers` returns, *public) ->
-        float32 [n, D], of each its own. It is compiled, and reads no variable: those lie on one device.
-      numbers: (places int32 [n]: rows of the batch, *public) -> tensors, drawn for these places alone.
+      gradients: (images uint8 [n m, H, W, C], labels int32 [n m], weights float32 [n m], *what
+        `numbers` returns, *public) -> float32 [n, D], of each its own; records of weight 0 are not
+        there. It is compiled, and reads no variable: those lie on one device.
+      numbers: (places int32 [n m]: rows of the batch, *public) -> tensors, drawn for these places alone.
       size: D, at most gradient_grid.MOST_ELEMENTS.
-      chunk_size: records whose gradients are held at a time, at least 1. It bounds memory.
+      chunk_size: units whose gradients are held at a time, at least 1. It bounds memory.
+      images_per_unit: m, see above.
       public: () -> the tensors that both follow: weights, a seed; default: none.
       on: the Replicas that the records lie on; default: one device.
 
@@ -75,10 +80,12 @@ class RecordGradientMechanism:
         *,
         size: int,
         chunk_size: int = 64,
+        images_per_unit: int = 1,
         public: Callable[[], Sequence[tf.Tensor]] = tuple,
         on: replicas.Replicas | None = None,
     ) -> None:
         self.chunk_size = checks.at_least("chunk_size", chunk_size, 1)
+        self.images_per_unit = unit_clip.checked(images_per_unit)
         if checks.at_least("size", size, 1) > gradient_grid.MOST_ELEMENTS:
             raise checks.UsageError(
                 f"size must be at most {gradient_grid.MOST_ELEMENTS}, received {size}: int64 has no "
@@ -112,7 +119,7 @@ class RecordGradientMechanism:
     def _sum(self, batch):
         """Returns the sum of a batch's clipped gradients, int64 [D], un-noised: PRIVATE."""
         images, labels, weights = (tf.convert_to_tensor(array) for array in batch)
-        rows = min(self.chunk_size, images.shape[0])
+        rows = min(self.chunk_size * self.images_per_unit, images.shape[0])
         chunks = -(-images.shape[0] // rows)
         missing = chunks * rows - images.shape[0]
         images = tf.pad(images, [[0, missing], [0, 0], [0, 0], [0, 0]])
@@ -134,6 +141,7 @@ class RecordGradientMechanism:
         return tf.while_loop(lambda chunk, _: chunk < chunks, add, start)[1]
 
     def _clipped_sum_of(self, images, labels, weights, *public):
-        gradients = self._gradients(images, labels, *public)
-        clipped = gradient_grid.clip_rows(gradients, weights > 0, softening=self.SOFTENING)
+        gradients = self._gradients(images, labels, weights, *public)
+        counted = tf.reduce_any(tf.reshape(weights > 0, [-1, self.images_per_unit]), axis=1)
+        clipped = gradient_grid.clip_rows(gradients, counted, softening=self.SOFTENING)
         return tf.reduce_sum(clipped, axis=0)

@@ -9,6 +9,9 @@ def of_plan(plan, on):
     spread = f" On {on.count} replicas." if on.count > 1 else ""
     if not plan.private:
         return f"NOT PRIVATE: no noise is added, epsilon is infinity. {plan.steps} steps.{spread}"
+    units = "records"
+    if plan.images_per_person is not None:
+        units = f"persons, of each at most {plan.images_per_person} images,"
     refining = ""
     for stage in plan.stages[1:]:
         refining = (
@@ -18,7 +21,7 @@ def of_plan(plan, on):
         )
     return (
         f"Plan: {plan.stages[0].steps} steps, noise multiplier {plan.noise_multiplier:.4g}, "
-        f"sampling probability {plan.sampling_probability:.4g} of {plan.dataset_size} records"
+        f"sampling probability {plan.sampling_probability:.4g} of {plan.dataset_size} {units}"
         f"{refining}: epsilon {shown.up(plan.epsilon(plan.steps))} at delta {plan.delta:g} "
         f"({plan.accountant.upper()}).{spread}"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import typing
 
 import numpy as np
@@ -105,16 +106,17 @@ class MomentLearner:
         settings = RoundSettings(
             image_shape=spec.image_shape,
             num_classes=spec.num_classes,
-            class_size=plan.batch_size / spec.num_classes,
+            class_size=plan.batch_size * plan.images_per_unit / spec.num_classes,
             rank=config.latent_dim - 1,
-            clip_norm=plan.clip_norm,
+            # What the images of a person add lies apart where they are unlike: then its square adds up.
+            clip_norm=plan.clip_norm * math.sqrt(plan.images_per_unit),
             regularization=config.regularization,
         )
         return cls(
             # Of no strategy: every worker sets it from the released moments, and no replica trains it.
             # TensorFlow's collectives could not share its tables of bytes.
             networks.of_run(config, spec),
-            PerRecordMechanism(on=on),
+            PerRecordMechanism(images_per_unit=plan.images_per_unit, on=on),
             plan=plan,
             schedule=round_shares.of(config.num_atoms),
             settings=settings,

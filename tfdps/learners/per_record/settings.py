@@ -17,9 +17,9 @@ class RoundSettings:
 
     image_shape: (height, width, channels).
     num_classes: L.
-    class_size: N / L, the public stand-in for the size of a class.
+    class_size: N m / L, the public stand-in for the size of a class: m is the most images of a unit.
     rank: p, the dimension of the subspace.
-    clip_norm: the clip, over the root mean square of a contribution as the model expects it.
+    clip_norm: the clip, over the root mean square of a record's contribution as the model expects it.
     regularization: lambda of the atoms' softmax.
     """
 

@@ -27,8 +27,9 @@ class DenoiserSteps:
     """Trains a copy of a Denoiser on private records; the original keeps the average of its weights.
 
     A step: of each record drawn the gradient of its denoising loss, the mean over `views` of noise
-    levels of their own and, where images may be mirrored, sides; the mechanism clips it, sums, adds
-    noise; Adam (Kingma & Ba 2015) takes the sum over the public batch size.
+    levels of their own and, where images may be mirrored, sides, and over the records of a person; the
+    mechanism clips it, sums, adds noise; Adam (Kingma & Ba 2015) takes the sum over the public batch
+    size.
 
     Guarantee: the private draw enters `release` alone, which is the mechanism's. All else is a function
     of what that returned and of public values.
@@ -64,6 +65,7 @@ class DenoiserSteps:
             self._gradients,
             self.numbers,
             size=sum(self._sizes),
+            images_per_unit=plan.images_per_unit,
             public=lambda: [self._seed, *(weight.value for weight in self.trained.weights)],
             on=on,
         )
@@ -141,15 +143,21 @@ class DenoiserSteps:
         level, side = tf.unstack(uniform)
         return noise, denoisers.levels_of(level), (side < 0.5) & self._mirror
 
-    def _gradients(self, images, labels, noise, levels, mirrored, seed, *weights):
-        """float32 [n, D]: of each record its own. See `RecordGradientMechanism`."""
-        rows, views = images.shape[0], self._views
+    def _gradients(self, images, labels, counted, noise, levels, mirrored, seed, *weights):
+        """float32 [n, D]: of each unit its own. See `RecordGradientMechanism`."""
+        rows, views = images.shape[0] // self._plan.images_per_unit, self._views
+        counts = tf.cast(counted > 0, tf.float32)
+        of_unit = tf.reshape(counts, [rows, -1])
+        shares = tf.reshape(
+            of_unit / tf.maximum(tf.reduce_sum(of_unit, axis=1, keepdims=True), 1), [-1]
+        )
+        shares = tf.repeat(shares / views, views)
         clean = tf.repeat(tf.cast(images, tf.float32) / 127.5 - 1, views, axis=0)
         clean = tf.where(mirrored[:, None, None, None], clean[:, :, ::-1], clean)
         labels = tf.repeat(labels, views)
         with keras.StatelessScope(list(zip(self.trained.weights, weights, strict=True))):
             return noted_layers.gradients(
-                lambda: self.trained.loss(clean, noise, levels, labels) / views,
+                lambda: self.trained.loss(clean, noise, levels, labels) * shares,
                 self.trained.weights,
                 rows,
             )
