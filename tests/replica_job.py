@@ -165,7 +165,7 @@ def gradient_mechanism(on=None):
     """A RecordGradientMechanism of gradients that are whole numbers: no order of sums moves them."""
     from tfdps.mechanisms.record_gradients import RecordGradientMechanism
 
-    def gradients(images, labels, places):
+    def gradients(images, labels, weights, places):
         pixels = tf.reshape(tf.cast(images, tf.float32), [images.shape[0], 64])
         rows = pixels * tf.cast(1 + labels[:, None], tf.float32) - 300
         return tf.tile(rows, [1, GRADIENT_SIZE // 64])

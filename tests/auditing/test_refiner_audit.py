@@ -93,7 +93,7 @@ def steps_without_a_clip(model):
     steps = model.learner.steps
 
     def unclipped(images, labels, weights, *public):
-        gradients = steps._gradients(images, labels, *public)
+        gradients = steps._gradients(images, labels, weights, *public)
         whole = gradient_grid.clip_rows(gradients, weights > 0, softening=0.02)
         return 10 * tf.reduce_sum(whole, axis=0)
 
@@ -106,8 +106,8 @@ def steps_that_mix_records(model):
     steps = model.learner.steps
     honest = steps.mechanism._gradients
 
-    def mixed(images, labels, *public):
-        gradients = honest(images, labels, *public)
+    def mixed(images, labels, weights, *public):
+        gradients = honest(images, labels, weights, *public)
         return gradients + 0.1 * tf.reduce_mean(gradients, axis=0, keepdims=True)
 
     steps.mechanism._gradients = mixed

@@ -21,7 +21,7 @@ EXAMPLES = settings(max_examples=20, deadline=None, derandomize=True)
 MIXING = tf.constant(np.random.default_rng(0).normal(size=(16, SIZE)), tf.float32)
 
 
-def gradients(images, labels, places):
+def gradients(images, labels, weights, places):
     """float32 [n, SIZE]: of each record its own, of norms from 0 to 1e6; noise by place."""
     pixels = tf.reshape(tf.cast(images, tf.float32), [-1, 16]) / 255
     noise = tf.random.stateless_normal([SIZE], [7, 8]) * tf.cast(places, tf.float32)[:, None]
@@ -167,7 +167,7 @@ class TestSensitivity:
         images, labels, weights = batch_of()
         weights[::5] = 0
         compiled = tf.function(gradients, jit_compile=True)  # whose public noise is XLA's
-        found = compiled(images, labels, tf.range(ROWS)).numpy().astype(float)
+        found = compiled(images, labels, weights, tf.range(ROWS)).numpy().astype(float)
         norms = np.linalg.norm(found, axis=1, keepdims=True)
         scaled = found / (norms + SOFTENING) * (1 - 1e-6) * STEPS
         expected = np.trunc(scaled)[weights > 0].sum(axis=0)
@@ -193,7 +193,7 @@ class TestSensitivity:
     def test_gradients_are_asked_for_by_place_and_chunk(self):
         asked = []
 
-        def noting(images, labels, places):
+        def noting(images, labels, weights, places):
             asked.append(images.shape)
             return tf.cast(places[:, None] == tf.range(12), tf.float32)
 
@@ -206,7 +206,7 @@ class TestSensitivity:
     def test_gradients_get_the_public_values_of_the_time_of_the_release(self):
         weight = tf.Variable([1.0, 0.0])
 
-        def follows(images, labels, places, weight):
+        def follows(images, labels, weights, places, weight):
             return tf.tile(weight[None], [images.shape[0], 1])
 
         mechanism = RecordGradientMechanism(
@@ -225,8 +225,10 @@ class TestSensitivity:
         np.testing.assert_array_equal(found, integers(batch))
 
     def test_all_that_is_not_finite_counts_as_nothing(self):
-        def broken(images, labels, places):
-            return tf.where(labels[:, None] == 1, np.nan, gradients(images, labels, places))
+        def broken(images, labels, weights, places):
+            return tf.where(
+                labels[:, None] == 1, np.nan, gradients(images, labels, weights, places)
+            )
 
         images, labels, weights = batch_of()
         found = integers((images, labels, weights), of(broken))
@@ -246,7 +248,7 @@ class TestTheDenoisersGradients:
         noise = tf.constant(random.normal(size=(16, 8, 8, 1)), tf.float32)
         levels = tf.constant(denoisers.levels_of(random.random(16, np.float32)))
 
-        def of_denoiser(images, labels, places):
+        def of_denoiser(images, labels, weights, places):
             clean = tf.cast(images, tf.float32) / 127.5 - 1
             own = tf.gather(noise, places), tf.gather(levels, places)
             return noted_layers.gradients(
@@ -297,7 +299,7 @@ class TestNoise:
     def wide(self):
         """A mechanism of many elements, whose gradients are a pixel's in each."""
 
-        def repeated(images, labels, places):
+        def repeated(images, labels, weights, places):
             rows = tf.reshape(tf.cast(images, tf.float32), [images.shape[0], -1])
             return tf.tile(rows, [1, self.SIZE // 16])
 

@@ -1,4 +1,4 @@
-"""What a person has of a run that draws images one by one: the epsilon for all of theirs. No TensorFlow.
+"""What a person has of a run that draws images one by one: an epsilon for all of theirs.
 
 Guarantee: for zero-out adjacency of all images of one person, at most k, the rest the same. Each is
 drawn by itself, so a step has J of them, binomial of k and q, and J moves the release by at most J
@@ -9,6 +9,7 @@ further apart than the sensitivity, whatever is in them, a step is one of that s
 the probability that any of the k is drawn, 1 - (1 - q)^k.
 """
 
+import dataclasses
 import math
 
 import dp_accounting
@@ -17,7 +18,6 @@ from scipy import stats
 
 from tfdps import checks
 from tfdps.accounting import accountants, gaussian_curve, overflow
-from tfdps.accounting.events import NoiseEvent
 from tfdps.accounting.plan import PrivacyPlan
 from tfdps.config import mechanism_registry
 
@@ -44,17 +44,11 @@ def epsilon(plan: PrivacyPlan, images: int) -> float | None:
     checks.at_least("images", images, 1)
     charges = plan.charges(0, plan.steps)
     if mechanism_registry.entry(plan.mechanism).any_batches:
-        at_all = [
-            NoiseEvent(
-                c.noise_multiplier,
-                -math.expm1(images * math.log1p(-c.sampling_probability)),
-                c.steps,
-            )
-            if c.sampling_probability < 1
-            else c
+        any_drawn = [
+            dataclasses.replace(c, sampling_probability=1 - (1 - c.sampling_probability) ** images)
             for c in charges
         ]
-        return accountants.epsilon_of(at_all, delta=plan.delta, accountant="pld")
+        return accountants.epsilon_of(any_drawn, delta=plan.delta, accountant="pld")
     whole = [c for c in charges if c.sampling_probability == 1]
     sampled = [c for c in charges if c.sampling_probability < 1]
     mu = images * math.sqrt(math.fsum(c.steps / c.noise_multiplier**2 for c in whole))

@@ -61,7 +61,7 @@ class MechanismEntry:
       steps_are_rounds: whether each step is a round of `round_shares` with its own share of the budget.
       clip_norm_is_relative: whether clip_norm is over the contribution that a step expects.
       replicas_share_batch: whether B images are split over the replicas.
-      any_batches: whether any two batches, neighbours or not, are no further apart than the sensitivity.
+      any_batches: whether any two batches, neighbours or not, are within the sensitivity.
       sensitivity_meaning: of the card's `sensitivity`, in words.
       learner: "module:class" of what trains the generator; its `of_run` makes that of a run.
       audit: the module of `auditing` that knows its worst case, and how to watch it; None: no

@@ -97,10 +97,10 @@ class RunConfig:
     )
     person: typing.Optional[str] = _field(
         None,
-        "Whose privacy epsilon is: by default each image's. A person's, with all images of that person, "
-        "where it says how to tell whose an image is: folder (sub-folders of the classes are persons), "
-        "column (the column person of --labels_csv), or a pattern of the files' names, a regular "
-        "expression whose one group is the person: (.+)_[0-9]+. N is then the number of persons.",
+        "Makes a person, with all of their images, the unit of privacy, where it says whose an image "
+        "is; default: an image is. folder: the sub-folders of the classes are persons. column: person "
+        "of --labels_csv. passed: with arrays. Or a pattern of the files' names, a regular expression "
+        "whose one group is the person: (.+)_[0-9]+. N is then the number of persons.",
         resume=GUARANTEE,
     )
     images_per_person: typing.Optional[int] = _field(

@@ -57,8 +57,9 @@ class Records:
     Args:
       name: arrays or arrays:NAME.
       records: (images, labels): arrays uint8 [N, H, W] or [N, H, W, C] with C 1 or 3, and integers [N];
-        or (images, labels, persons) with whose each image is, [N] of texts or integers; or a tf.data.Dataset of such pairs, one record each, which is read into memory once and must
-        have one order; or a Dataset, whose spec declares the classes.
+        or (images, labels, persons), with whose each image is, texts or integers [N]; or a
+        tf.data.Dataset of pairs, one record each, which is read into memory once and must have one
+        order; or a Dataset, whose spec declares the classes.
       image_size: side in pixels that images must have; None: any.
       class_names: tuple of the classes in the order of their labels; None where a Dataset has them.
       part: (index, count), see `partition`: every count-th record.
@@ -96,8 +97,8 @@ class Records:
         """Returns whose each record is, a list, and None: records have no names. See `load`."""
         if person != "passed" or self._persons is None:
             raise checks.UsageError(
-                "persons of arrays are passed with them: tfdps.train(config, (images, labels, persons)) "
-                f"and RunConfig(person='passed'); received person={person!r} and "
+                "persons of arrays are passed with them: tfdps.train(config, (images, labels, "
+                f"persons)) and RunConfig(person='passed'); received person={person!r} and "
                 f"{'no persons' if self._persons is None else 'persons'}."
             )
         return self._persons, None
@@ -121,8 +122,8 @@ def _parts_of(records):
     if hasattr(records, "element_spec"):
         return *_read(records), None
     raise checks.UsageError(
-        "records must be (images, labels), (images, labels, persons), a tf.data.Dataset of such pairs or a tfdps.Dataset, "
-        f"received {type(records).__name__}."
+        "records must be (images, labels), (images, labels, persons), a tf.data.Dataset of such pairs "
+        f"or a tfdps.Dataset, received {type(records).__name__}."
     )
 
 

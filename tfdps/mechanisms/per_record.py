@@ -55,8 +55,8 @@ class PerRecordMechanism:
         norm at most C, and one person more or less moves a release by at most C. What is said here of
         a record then holds for a person.
       Composition: one release is a Gaussian mechanism of noise multiplier sigma, rounded; subsampled if
-        the batch is a Poisson draw. Rounds compose adaptively: the atoms, scales and sigma of a round may be any
-        functions of earlier releases, for the bound holds whatever public values they take.
+        the batch is a Poisson draw. Rounds compose adaptively: the atoms, scales and sigma of a round
+        may be any functions of earlier releases, for the bound holds whatever public values they take.
       Counts as no record: a weight of 0, a label outside [0, L). Any weight above 0 counts once.
       May be released: the return value of `release`, and everything computed from it and from
         public values alone.

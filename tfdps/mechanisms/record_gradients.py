@@ -1,4 +1,4 @@
-"""The mechanism of the refiner: clipped gradients of single records, or persons, summed over a draw, and noise.
+"""The mechanism of the refiner: clipped gradients of records or persons, summed, and noise.
 
 Source: Abadi et al., CCS 2016 (arXiv 1607.00133), with automatic clipping (arXiv 2206.07136).
 """
@@ -58,7 +58,7 @@ class RecordGradientMechanism:
       gradients: (images uint8 [n m, H, W, C], labels int32 [n m], weights float32 [n m], *what
         `numbers` returns, *public) -> float32 [n, D], of each its own; records of weight 0 are not
         there. It is compiled, and reads no variable: those lie on one device.
-      numbers: (places int32 [n m]: rows of the batch, *public) -> tensors, drawn for these places alone.
+      numbers: (places int32 [n m]: rows of the batch, *public) -> tensors, drawn for these alone.
       size: D, at most gradient_grid.MOST_ELEMENTS.
       chunk_size: units whose gradients are held at a time, at least 1. It bounds memory.
       images_per_unit: m, see above.

@@ -26,9 +26,9 @@ def factors(lengths, labels, images_per_unit, limit):
     Guarantee: with l_i(y) >= 0 at least the length of what record y adds to atom i of its class, and u
     the records of one person,
         N(u)^2 = sum over classes c and atoms i of (sum of l_i(y) over y in u of class c)^2
-    is at least ||sum over y in u of h(y)||^2: the blocks of a release that belong to different atoms lie
-    apart, and within a block the triangle inequality holds. Second moments that all classes share are
-    one block of theirs, whose lengths are summed over all classes. The factor is
+    is at least ||sum over y in u of h(y)||^2: the blocks of a release that belong to different atoms
+    lie apart, and within a block the triangle inequality holds. Second moments that all classes
+    share are one block of theirs, whose lengths are summed over all classes. The factor is
     min(1, sqrt(limit) / N(u)), one for all records of the person; it depends on them alone. Whoever
     rounds what is scaled down only makes lengths smaller, so that the person's sum stays within limit.
 

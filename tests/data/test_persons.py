@@ -1,0 +1,119 @@
+"""Whose images are whose: the table of persons, from arrays on to the draws of a step."""
+
+import numpy as np
+import pytest
+
+from tfdps import checks
+from tfdps.data import loading, persons
+from tfdps.data.dataset import chosen_units
+from tfdps.mechanisms.batches import PoissonBatches
+
+NAMES = "cat,dog"
+
+
+def records(count=30, of_each=3, seed=0):
+    """(images, labels, persons): every image is of one grey level, its own."""
+    images = np.arange(count, dtype=np.uint8)[:, None, None] * np.ones((1, 4, 4), np.uint8)
+    order = np.random.default_rng(seed).permutation(count)
+    return images, (np.arange(count) % 2).astype(np.int32), np.array(order // of_each)
+
+
+def loaded(passed, **settings):
+    return loading.load(
+        "arrays", class_names=("cat", "dog"), records=passed, person="passed", **settings
+    )
+
+
+class TestTable:
+    def test_every_record_is_its_persons_and_no_others(self):
+        whose = records()[2]
+        table = persons.units(whose, 5)
+        assert table.shape == (10, 5)
+        assert sorted(table[table >= 0]) == list(range(30))
+        for row in table:
+            assert len({whose[record] for record in row if record >= 0}) == 1
+
+    def test_of_too_many_as_many_are_chosen_as_may_be_and_the_same_ones_each_time(self):
+        whose = ["ann"] * 9 + ["bob"] * 2
+        table = persons.units(whose, 4)
+        assert [np.sum(row >= 0) for row in table] == [4, 2]
+        np.testing.assert_array_equal(persons.units(whose, 4), table)
+        assert list(table[0]) != [0, 1, 2, 3]  # no first ones: chosen by a hash
+
+    def test_what_is_chosen_follows_from_the_persons_own_records(self):
+        """Names count, not places: others may come and go."""
+        names = [f"{i}.png".encode() for i in range(9)]
+        alone = persons.units(["ann"] * 9, 4, names)[0]
+        beside = persons.units(["bob", *["ann"] * 9, "eve"], 4, [b"x", *names, b"y"])[1]
+        np.testing.assert_array_equal(beside, alone + 1)
+        unnamed = persons.units(["bob", *["ann"] * 9], 4)[1] - 1
+        np.testing.assert_array_equal(unnamed, persons.units(["ann"] * 9, 4)[0])
+
+    def test_fewer_than_one_image_is_refused(self):
+        with pytest.raises(checks.UsageError, match="images_per_person must be"):
+            persons.units(["ann"], 0)
+
+
+class TestLoaded:
+    def test_n_is_the_number_of_persons(self):
+        dataset = loaded(records(), images_per_person=3)
+        assert (dataset.size, len(dataset), dataset.units.shape) == (10, 30, (10, 3))
+
+    def test_another_number_of_persons_than_declared_is_refused(self):
+        with pytest.raises(checks.UsageError, match="must be 10, the number of persons of arrays"):
+            loaded(records(), dataset_size=30)
+
+    @pytest.mark.parametrize(
+        ("passed", "person", "told"),
+        [
+            (records()[:2], "passed", "received person='passed' and no persons"),
+            (records(), "folder", "received person='folder' and persons"),
+            ((*records()[:2], np.arange(29)), "passed", "one for each of the 30 images"),
+            ((*records()[:2], np.arange(30) / 2), "passed", "texts or integers"),
+        ],
+    )
+    def test_persons_that_are_not_passed_right_are_refused(self, passed, person, told):
+        with pytest.raises(checks.UsageError, match=told):
+            loading.load("arrays", class_names=("cat", "dog"), records=passed, person=person)
+
+    def test_sets_without_persons_refuse_them(self):
+        with pytest.raises(checks.UsageError, match="person applies to folders and arrays"):
+            loading.load("digits", person="folder")
+
+    def test_some_units_have_their_own_records_alone(self):
+        dataset = loaded(records(), images_per_person=4)
+        some = chosen_units(dataset, np.array([7, 2]))
+        assert some.size == 2
+        for row, number in zip(some.units, (7, 2), strict=True):
+            own = dataset.units[number]
+            np.testing.assert_array_equal(some.images[row[row >= 0]], dataset.images[own[own >= 0]])
+
+
+class TestDraws:
+    @pytest.mark.parametrize("part_bytes", [None, 16 * 9])
+    def test_a_person_is_drawn_with_all_images_or_not_at_all(self, part_bytes):
+        dataset = loaded(records(), images_per_person=3)
+        draws = PoissonBatches(dataset, 0.4, in_parts=part_bytes is not None, part_bytes=part_bytes)
+        assert (draws.parts_per_step > 1) == (part_bytes is not None)
+        met = np.zeros(10, int)
+        for images, labels, weights in draws.dataset(60):
+            grey, weights = images.numpy()[:, 0, 0, 0], weights.numpy().reshape(-1, 3)
+            assert set(np.unique(weights.sum(axis=1))) <= {0, 3}
+            for row, counted in zip(grey.reshape(-1, 3), weights[:, 0], strict=True):
+                if counted:
+                    [person] = np.flatnonzero(np.isin(dataset.units, row).all(axis=1))
+                    met[person] += 1
+            np.testing.assert_array_equal(
+                labels.numpy()[weights.ravel() > 0] % 2, grey[weights.ravel() > 0] % 2
+            )
+        assert met.min() > 5
+        assert met.max() < 45
+
+    def test_empty_places_have_no_weight_and_are_black(self):
+        images, labels, whose = records(10, of_each=2)
+        dataset = loaded((images + 1, labels, whose), images_per_person=4)
+        [(images, _, weights)] = PoissonBatches(dataset, 1.0).dataset(1)
+        weights = weights.numpy().reshape(5, 4)
+        np.testing.assert_array_equal(weights.sum(axis=1), [2] * 5)
+        assert (images.numpy().reshape(5, 4, -1)[weights == 0] == 0).all()
+        assert (images.numpy().reshape(5, 4, -1)[weights > 0] > 0).all()
