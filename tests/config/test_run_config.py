@@ -10,7 +10,8 @@ import tfdps
 from conftest import ROOT
 from tfdps import checks, launch
 from tfdps.config import flags
-from tfdps.config.run_config import FREE, GUARANTEE, MODEL, RunConfig
+from tfdps.config.fields import FREE, GUARANTEE, MODEL
+from tfdps.config.run_config import RunConfig
 
 JOINT = RunConfig(mechanism="joint")
 FLAGFILES = sorted(path.name for path in (ROOT / "launch").glob("*.flags"))
@@ -58,6 +59,16 @@ def test_config_survives_json_and_its_own_flagfile(tmp_path):
         ("model_dir", 7, "model_dir must be a text, received 7."),
         ("batch_size", "50", "batch_size must be an integer, received '50'."),
         ("channels", True, "channels must be an integer, received True."),
+        ("max_value", 0, "max_value must be from 1 to 65535, received 0."),
+        ("max_value", 65536, "max_value must be from 1 to 65535, received 65536."),
+        ("background", "grey", "background must be one of white, black; received 'grey'."),
+        ("fit", "stretch", "fit must be one of squash, crop, pad; received 'stretch'."),
+        ("labels_csv", "", "labels_csv needs a path, as in --labels_csv=labels.csv."),
+        (
+            "dataset",
+            "folder:caf\udce9",
+            "dataset must be text in UTF-8, received 'folder:caf\\udce9'.",
+        ),
         ("mirror", "no", "mirror must be True or False, received 'no'."),
         (
             "class_names",
@@ -107,10 +118,14 @@ def test_everything_that_enters_epsilon_is_marked_as_guarantee():
         image_size=32,
         channels=1,
         class_names="a,b",
+        labels_csv="labels.csv",
+        max_value=4095,
+        background="black",
+        fit="crop",
     )
     policies = {name: policy for name, *_, policy in JOINT.differences(changed)}
     assert set(policies.values()) == {GUARANTEE}
-    assert len(policies) == 14
+    assert len(policies) == 18
     [(_, _, _, policy)] = JOINT.differences(RunConfig(mechanism="joint", learning_rate=0.5))
     assert policy == FREE
 
