@@ -36,6 +36,8 @@ class Dataset:
 
     total: N, the public number of records of the whole data set, where these are a worker's part.
     fingerprint: equal where the files of the whole data set are; for comparing two copies of it.
+    persons: whose picture each record is, an array of str [n]; None where the data do not say. Private.
+    notes: lines on what was met in the files and what was left aside; private, for the owner alone.
 
     Examples:
       >>> import numpy as np, tfdps
@@ -51,6 +53,8 @@ class Dataset:
     spec: DatasetSpec
     total: int | None = None
     fingerprint: str = ""
+    persons: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
 
     in_memory = True
 
@@ -88,6 +92,8 @@ class StreamedDataset:
     spec: DatasetSpec
     size: int
     fingerprint: str = ""
+    persons: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
 
     in_memory = False
 

@@ -27,7 +27,8 @@ def of_plan(plan, on):
 def of_data(dataset):
     """Returns what is declared of the data, and taken as public, as one line."""
     spec = dataset.spec
+    height, width, channels = spec.image_shape
     return (
-        f"Public: {dataset.size} records of {'x'.join(map(str, spec.image_shape))}, "
-        f"{spec.num_classes} classes: {checks.listed(spec.class_names)}."
+        f"Public: {dataset.size} images, {height}x{width} {'grey' if channels == 1 else 'colour'}, "
+        f"{checks.counted_classes(spec.class_names)}."
     )
