@@ -8,6 +8,7 @@ scans/0003.png,ill,p4,test
 
 import collections
 import csv
+import io
 import os
 import pathlib
 
@@ -80,7 +81,7 @@ def _listed(folder, chosen, columns, left_out, labelled, class_names):
 def _read(path, labelled):
     """(names of the columns, [(line number, {column: text})])."""
     needed = (_FILE, _LABEL) if labelled else (_FILE,)
-    lines = csv.reader(text_files.read(path, "labels_csv").splitlines(keepends=True), strict=True)
+    lines = csv.reader(io.StringIO(text_files.read(path, "labels_csv"), newline=""), strict=True)
     rows, wrong = [], []
     try:
         columns = [name.strip() for name in next(lines, [])]
