@@ -22,6 +22,7 @@ ROWS = [
     ["evaluation", "report"],
     ["auditing"],
     ["launch"],
+    ["__main__"],
 ]
 ROW = {room: row for row, rooms in enumerate(ROWS) for room in rooms}
 MODULES = {
@@ -52,7 +53,7 @@ def room(name):
 
 def test_every_room_has_a_row():
     assert {room(name) for name in MODULES} == set(ROW)
-    assert len(ROW) <= 20
+    assert len(ROW) <= 21
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -81,6 +81,11 @@ def listed(names):
     return shown if len(names) <= _MOST_LISTED else f"{shown}, ... {len(names)} in all"
 
 
+def counted_classes(names):
+    """Returns class names with their number: "3 classes: bar, disc, pole"."""
+    return f"{len(names)} {'class' if len(names) == 1 else 'classes'}: {listed(names)}"
+
+
 def field_types(settings):
     """Checks that each field of a dataclass instance has a value of the type that it is declared with.
 

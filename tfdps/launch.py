@@ -137,12 +137,14 @@ def _export(values, config):
 def _account(values, config):
     del values
     from tfdps.accounting import account_lines, plan
-    from tfdps.data import loading
+    from tfdps.data import counting
 
-    size = config.dataset_size
+    size, lines = config.dataset_size, ()
     if size is None:
         startup.load_tensorflow()
-        size = loading.dataset_size(config.dataset, data_dir=config.data_dir)
+        size, lines = counting.counted_of(config)
+    for line in lines:
+        print(line)
     for line in account_lines.account(config, plan.make_plan(config, size)):
         print(line)
 

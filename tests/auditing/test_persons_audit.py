@@ -112,7 +112,7 @@ def test_persons_who_are_torn_apart_are_found(digits, monkeypatch):
     plan = make_plan(config, digits.size)
     model = builders.build_model(config, digits.spec, plan)
     failed = [c["name"] for c in draw_checks.check_draws(model.learner, plan) if not c["passed"]]
-    assert failed == ["a person's images are drawn together"]
+    assert "a person's images are drawn together" in failed
 
 
 @pytest.mark.slow

@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -10,7 +12,8 @@ import tfdps
 from conftest import ROOT
 from tfdps import checks, launch
 from tfdps.config import flags
-from tfdps.config.run_config import FREE, GUARANTEE, MODEL, RunConfig
+from tfdps.config.fields import FREE, GUARANTEE, MODEL
+from tfdps.config.run_config import RunConfig
 
 JOINT = RunConfig(mechanism="joint")
 FLAGFILES = sorted(path.name for path in (ROOT / "launch").glob("*.flags"))
@@ -58,6 +61,16 @@ def test_config_survives_json_and_its_own_flagfile(tmp_path):
         ("model_dir", 7, "model_dir must be a text, received 7."),
         ("batch_size", "50", "batch_size must be an integer, received '50'."),
         ("channels", True, "channels must be an integer, received True."),
+        ("max_value", 0, "max_value must be from 1 to 65535, received 0."),
+        ("max_value", 65536, "max_value must be from 1 to 65535, received 65536."),
+        ("background", "grey", "background must be one of white, black; received 'grey'."),
+        ("fit", "stretch", "fit must be one of squash, crop, pad; received 'stretch'."),
+        ("labels_csv", "", "labels_csv needs a path, as in --labels_csv=labels.csv."),
+        (
+            "dataset",
+            "folder:caf\udce9",
+            "dataset must be text in UTF-8, received 'folder:caf\\udce9'.",
+        ),
         ("mirror", "no", "mirror must be True or False, received 'no'."),
         (
             "class_names",
@@ -107,10 +120,14 @@ def test_everything_that_enters_epsilon_is_marked_as_guarantee():
         image_size=32,
         channels=1,
         class_names="a,b",
+        labels_csv="labels.csv",
+        max_value=4095,
+        background="black",
+        fit="crop",
     )
     policies = {name: policy for name, *_, policy in JOINT.differences(changed)}
     assert set(policies.values()) == {GUARANTEE}
-    assert len(policies) == 14
+    assert len(policies) == 18
     [(_, _, _, policy)] = JOINT.differences(RunConfig(mechanism="joint", learning_rate=0.5))
     assert policy == FREE
 
@@ -315,6 +332,64 @@ def test_of_flagfiles_the_later_comes_before_the_earlier_and_one_may_name_anothe
     assert parse("--target_epsilon=1", two, one, "--latent_dim=9").target_epsilon == 1
 
 
+def test_a_flagfile_may_name_one_of_the_packages_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for line in ("--flagfile=mnist.flags", "-flagfile=mnist.flags"):
+        (tmp_path / "mine.flags").write_text(f"{line}\n--delta=1e-6\n")
+        config = parse("--flagfile=mine.flags")
+        assert (config.dataset, config.num_atoms, config.delta) == ("mnist", 128, 1e-6)
+
+
+def test_flagfiles_that_name_each_other_are_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "one.flags").write_text("--flagfile=two.flags\n")
+    (tmp_path / "two.flags").write_text("--flagfile=one.flags\n")
+    with pytest.raises(checks.UsageError, match="flagfile one.flags names itself: leave that line"):
+        parse("--flagfile=one.flags")
+
+
+@pytest.mark.parametrize(
+    ("content", "dataset"),
+    [
+        (b"\xef\xbb\xbf--dataset=mnist\n", "mnist"),
+        (
+            b"\xef\xbb\xbf# a comment\r\n\r\n  --dataset=folder:C:/my pets  \r\n",
+            "folder:C:/my pets",
+        ),
+        ("--dataset=folder:Käse\n// a comment".encode(), "folder:Käse"),
+        (b"-dataset=folder:a'b", "folder:a'b"),
+    ],
+)
+def test_a_flagfile_is_utf8_with_or_without_a_byte_order_mark(tmp_path, content, dataset):
+    (tmp_path / "mine.flags").write_bytes(content)
+    assert parse(f"--flagfile={tmp_path}/mine.flags").dataset == dataset
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("--dataset=mnist\n".encode("utf-16"), "must be text in UTF-8, received UTF-16"),
+        ("--dataset=folder:é\n".encode("latin-1"), "must be text in UTF-8, received other bytes"),
+        (
+            b'--dataset="folder:/a b"',
+            'no quotes around a value, received --dataset="folder:/a b": '
+            "write --dataset=folder:/a b",
+        ),
+        (b"# x\n--dataset='mnist'", "line 2 of flagfile"),
+        (b"\ndataset=mnist", "line 2 of flagfile"),
+        (b"--dataset mnist", "must be a flag, --name=value; received '--dataset mnist'"),
+        (b"--label\n--dataset=mnist", "Missing value for flag --label"),
+    ],
+)
+def test_a_flagfile_of_another_kind_is_refused_by_name(tmp_path, content, message):
+    (tmp_path / "mine.flags").write_bytes(content)
+    with pytest.raises(checks.UsageError) as error:
+        parse(f"--flagfile={tmp_path}/mine.flags")
+    assert message in str(error.value)
+    assert "flagfile" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
 def test_a_flagfile_takes_no_value_from_the_command_line(tmp_path):
     (tmp_path / "cut.flags").write_text("--label\n")
     with pytest.raises(checks.UsageError, match="Missing value for flag --label"):
@@ -371,6 +446,12 @@ def test_help_has_every_flag_once_in_groups_and_the_first_to_know_first():
 def test_the_version_is_printed(capsys):
     assert launch.main(["tfdps", "--version"]) == 0
     assert capsys.readouterr().out == f"tfdps {tfdps.__version__}\n"
+
+
+def test_the_package_is_a_command():
+    command = [sys.executable, "-m", "tfdps", "--version"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (result.returncode, result.stdout) == (0, f"tfdps {tfdps.__version__}\n")
 
 
 def test_choices_are_those_of_the_modules_that_take_them():

@@ -8,7 +8,7 @@ import pytest
 
 from tfdps import checks
 from tfdps.config.run_config import RunConfig
-from tfdps.data import loading
+from tfdps.data import counting, loading
 from tfdps.data.dataset import Dataset, DatasetSpec, StreamedDataset
 
 IMAGES = np.random.default_rng(0).integers(0, 256, [12, 6, 5, 3], dtype=np.uint8)
@@ -149,7 +149,7 @@ def test_only_a_plain_name_of_arrays_goes_with_records(name):
 
 def test_the_number_of_records_is_not_asked_of_records_that_are_not_there():
     with pytest.raises(checks.UsageError, match="Give --dataset_size"):
-        loading.dataset_size("arrays")
+        counting.dataset_size("arrays")
 
 
 def test_a_config_names_the_data_set_and_declares_its_classes():

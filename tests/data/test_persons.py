@@ -27,7 +27,7 @@ def loaded(passed, **settings):
 class TestTable:
     def test_every_record_is_its_persons_and_no_others(self):
         whose = records()[2]
-        table = persons.units(whose, 5)
+        table = persons.units(whose, None, 5)
         assert table.shape == (10, 5)
         assert sorted(table[table >= 0]) == list(range(30))
         for row in table:
@@ -35,23 +35,23 @@ class TestTable:
 
     def test_of_too_many_as_many_are_chosen_as_may_be_and_the_same_ones_each_time(self):
         whose = ["ann"] * 9 + ["bob"] * 2
-        table = persons.units(whose, 4)
+        table = persons.units(whose, None, 4)
         assert [np.sum(row >= 0) for row in table] == [4, 2]
-        np.testing.assert_array_equal(persons.units(whose, 4), table)
+        np.testing.assert_array_equal(persons.units(whose, None, 4), table)
         assert list(table[0]) != [0, 1, 2, 3]  # no first ones: chosen by a hash
 
     def test_what_is_chosen_follows_from_the_persons_own_records(self):
         """Names count, not places: others may come and go."""
         names = [f"{i}.png".encode() for i in range(9)]
-        alone = persons.units(["ann"] * 9, 4, names)[0]
-        beside = persons.units(["bob", *["ann"] * 9, "eve"], 4, [b"x", *names, b"y"])[1]
+        alone = persons.units(["ann"] * 9, names, 4)[0]
+        beside = persons.units(["bob", *["ann"] * 9, "eve"], [b"x", *names, b"y"], 4)[1]
         np.testing.assert_array_equal(beside, alone + 1)
-        unnamed = persons.units(["bob", *["ann"] * 9], 4)[1] - 1
-        np.testing.assert_array_equal(unnamed, persons.units(["ann"] * 9, 4)[0])
+        unnamed = persons.units(["bob", *["ann"] * 9], None, 4)[1] - 1
+        np.testing.assert_array_equal(unnamed, persons.units(["ann"] * 9, None, 4)[0])
 
     def test_fewer_than_one_image_is_refused(self):
         with pytest.raises(checks.UsageError, match="images_per_person must be"):
-            persons.units(["ann"], 0)
+            persons.units(["ann"], None, 0)
 
 
 class TestLoaded:

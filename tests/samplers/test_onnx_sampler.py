@@ -129,7 +129,7 @@ class TestCommand:
         [
             (["nowhere.onnx"], "there is nothing at nowhere.onnx"),
             ([EXPORT, "--num", "0"], "num must be >= 1, received 0"),
-            ([EXPORT, "--labels", "10"], "from 0 to 9"),
+            ([EXPORT, "--labels", "10"], "must be class names (0, 1, 2"),
             ([EXPORT, "--seed", "-1"], "seed must be >= 0"),
             ([EXPORT, "--out", "x.gif"], "out must end in"),
         ],

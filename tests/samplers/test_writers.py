@@ -37,7 +37,8 @@ def test_png_is_a_grid(tmp_path):
 def test_npz_holds_images_and_labels(tmp_path):
     save(tmp_path / "new" / "out.npz")
     with np.load(tmp_path / "new" / "out.npz") as arrays:
-        assert set(arrays) == {"images", "labels"}
+        assert set(arrays) == {"images", "labels", "class_names"}
+        assert arrays["class_names"].tolist() == list(NAMES)
         np.testing.assert_array_equal(arrays["images"], IMAGES)
         np.testing.assert_array_equal(arrays["labels"], LABELS)
         assert arrays["labels"].dtype == np.int32

@@ -104,8 +104,9 @@ def steps_of(build, plan, dataset):
     learner.generator, learner.latents = _Images(images), lambda: (z, labels)
     draws = shadow.draws_of(dataset, plan, learner)
     released = tf.Variable(tf.zeros([steps, num_images, *shape]), trainable=False)
+    rows = draws.padded_size * draws.images_per_unit
     batches = [
-        tf.Variable(tf.zeros([steps, draws.padded_size, *of_record], dtype), trainable=False)
+        tf.Variable(tf.zeros([steps, rows, *of_record], dtype), trainable=False)
         for of_record, dtype in ((shape, tf.uint8), ((), tf.int32), ((), tf.float32))
     ]
     taken = tf.Variable(0, trainable=False)

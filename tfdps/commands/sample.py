@@ -12,6 +12,7 @@ _EXAMPLES = """examples:
   tfdps-sample generator.onnx                                     64 images in the folder samples/
   tfdps-sample generator.onnx --num 1000 --labels 0-4,7 --seed 7 --out digits.npz
   tfdps-sample runs/mnist --labels 3 --out grid.png
+  tfdps-sample runs/fashion --labels "ankle boot,bag"
 """
 
 
@@ -85,7 +86,11 @@ def _parser():
     add = parser.add_argument
     add("generator", help="a generator.onnx, or the export or model_dir that holds one")
     add("--num", type=int, default=64, help="how many images (default 64)")
-    add("--labels", help="classes, taken in turn: numbers, ranges, names; 0-4,7 (default: all)")
+    add(
+        "--labels",
+        help="classes, taken in turn: names, numbers, ranges; 0-4,7 (default: all). Where names are "
+        "numbers, numbers are names. A name with a comma goes in quotes: '\"a, b\",c'",
+    )
     add("--seed", type=int, default=0, help="the same seed, the same images (default 0)")
     add(
         "--out",

@@ -1,22 +1,17 @@
 """The command line's flags: the mode, RunConfig's fields, what sampling and evaluation take."""
 
 import dataclasses
-import pathlib
 import typing
 
 from absl import flags
 
 from tfdps import checks
-from tfdps.config import help
+from tfdps.config import flagfiles, help
 from tfdps.config.evaluation_options import EvaluationOptions
 from tfdps.config.run_config import RunConfig
 
 MODES = ("train", "account", "sample", "export", "evaluate", "audit", "report", "demo")
 
-_PACKAGE_FLAGFILES = (
-    pathlib.Path(__file__).parents[1] / "flagfiles",  # installed
-    pathlib.Path(__file__).parents[2] / "launch",  # a checkout
-)
 _ABSL_OWN = ("flagfile", "undefok")  # that it knows without a definition
 _DEFINE = {
     bool: flags.DEFINE_boolean,
@@ -43,12 +38,12 @@ def parse(argv):
     values = flags.FlagValues()
     _define(values)
     program, *arguments = argv
-    flagfiles, direct = _separated(arguments, values)
+    of_files, direct = _separated(arguments, values)
     # One after the other: to absl the later one wins, which would be a flagfile at the end.
-    for part in (flagfiles, [word for words in direct for word in words]):
+    for part in (of_files, [word for words in direct for word in words]):
         try:
             stray = values([program, *part])[1:]
-        except (flags.Error, ValueError) as error:  # of a value, or of a file that is no text
+        except (flags.Error, ValueError) as error:
             raise checks.UsageError(f"{error}. --help lists the flags.") from error
         if stray:
             raise checks.UsageError(
@@ -95,7 +90,7 @@ def help_text():
     """Returns the description of all flags."""
     values = flags.FlagValues()
     _define(values)
-    return help.text(values, _package_flagfiles())
+    return help.text(values, flagfiles.own())
 
 
 def _define(values):
@@ -110,7 +105,11 @@ def _define(values):
             _DEFINE[kind](field.name, field.default, text, **common)
     flags.DEFINE_integer("num", 64, "--mode=sample: how many images.", **common)
     flags.DEFINE_string(
-        "labels", None, "--mode=sample: classes, taken in turn: 0-4,7 or names.", **common
+        "labels",
+        None,
+        "--mode=sample: classes, taken in turn: 0-4,7 or names. Where names are numbers, numbers are "
+        'names; one with a comma goes in quotes: "a, b",c.',
+        **common,
     )
     flags.DEFINE_string(
         "out", None, "--mode=sample: a .png, .npz or .parquet file, or a folder/.", **common
@@ -127,12 +126,12 @@ def _plain_type(annotation):
 
 
 def _separated(arguments, values):
-    """(flagfile arguments with the paths they stand for, [[word, ...], ...]: one list a flag).
+    """(the flags in flagfiles, [[word, ...], ...]: one list a flag).
 
     A flag that is no boolean and has no "=" takes the next word, as absl has it. From "--" or a word
     that is no flag on all words are one list: absl hands them back as stray.
     """
-    flagfiles, direct, rest = [], [], list(arguments)
+    of_files, direct, rest = [], [], list(arguments)
     while rest and rest[0].startswith("-") and rest[0] != "--":
         word = rest.pop(0)
         name, equals, value = word.lstrip("-").partition("=")
@@ -140,10 +139,21 @@ def _separated(arguments, values):
         if takes_next and not equals and rest:
             equals, value = " ", rest.pop(0)
         if name == "flagfile" and equals:
-            flagfiles.append(f"--flagfile={_flagfile_path(value)}")
+            of_files += flagfiles.flags_of(value)
         else:
             direct.append([word, value] if equals == " " else [word])
-    return flagfiles, [*direct, rest]
+    _check_values(of_files, values)
+    return of_files, [*direct, rest]
+
+
+def _check_values(words, values):
+    """Raises UsageError for a flag of a file that would take the next line for its value."""
+    for word in words:
+        name, equals, _ = word.lstrip("-").partition("=")
+        if not equals and name in values and not values[name].boolean:
+            raise checks.UsageError(
+                f"Missing value for flag --{name} in a flagfile: write --{name}=VALUE."
+            )
 
 
 def _check_said_once(direct, values):
@@ -162,22 +172,3 @@ def _check_said_once(direct, values):
             raise checks.UsageError(
                 f"{name} must be given once, received {said[name]} and {parsed}: leave one of them out."
             )
-
-
-def _flagfile_path(name):
-    if pathlib.Path(name).expanduser().is_file():
-        return name
-    own = _package_flagfiles()
-    if name in own:
-        return str(own[name])
-    raise checks.UsageError(
-        f"flagfile {name!r} is neither in {pathlib.Path.cwd()} nor among the package's own: "
-        f"{', '.join(sorted(own))}."
-    )
-
-
-def _package_flagfiles():
-    """{name: path} of the package's flag files."""
-    return {
-        path.name: path for folder in _PACKAGE_FLAGFILES for path in sorted(folder.glob("*.flags"))
-    }

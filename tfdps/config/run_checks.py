@@ -4,6 +4,7 @@ import dataclasses
 import re
 
 from tfdps import checks
+from tfdps.config import data_settings
 
 PERSONS = ("folder", "column", "passed")
 MOST_IMAGES = 100  # of a person
@@ -52,6 +53,12 @@ def check(config, entry):
       entry: the MechanismEntry of its mechanism.
     """
     checks.names("class_names", config.class_names)
+    _check_texts(config)
+    most = data_settings.MOST_OF_16_BITS
+    if config.max_value is not None and not 1 <= config.max_value <= most:
+        raise checks.UsageError(f"max_value must be from 1 to {most}, received {config.max_value}.")
+    if config.labels_csv == "":
+        raise checks.UsageError("labels_csv needs a path, as in --labels_csv=labels.csv.")
     for name in _POSITIVE:
         if getattr(config, name) is not None:
             checks.positive(name, getattr(config, name))
@@ -69,6 +76,18 @@ def check(config, entry):
     checks.fraction("delta", config.delta)
     checks.fraction("debias_ratio", config.debias_ratio, zero=True, one=True)
     checks.fraction("ema_decay", config.ema_decay, zero=True)
+
+
+def _check_texts(config):
+    """Raises UsageError for a text that run.flags, which is UTF-8, could not hold."""
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        try:
+            isinstance(value, str) and value.encode()
+        except UnicodeEncodeError as error:
+            raise checks.UsageError(
+                f"{field.name} must be text in UTF-8, received {value!r}."
+            ) from error
 
 
 def _check_mechanism(config, entry):

@@ -4,7 +4,8 @@ import dataclasses
 import typing
 
 from tfdps import checks
-from tfdps.config import mechanism_registry, refiners, run_checks
+from tfdps.config import data_settings, mechanism_registry, refiners, run_checks
+from tfdps.config.fields import GUARANTEE, MODEL, setting
 
 COSTS = ("l2", "l1+l2")
 SCHEDULES = ("converged", "reference")
@@ -15,20 +16,9 @@ STRATEGIES = ("one", "mirrored", "multiworker", "tpu")
 PRECISIONS = ("float32", "bfloat16")
 _IMAGES_PER_PERSON = 10
 
-# What a resumed run may do with a field that differs from the run's first start.
-GUARANTEE = "guarantee"  # it enters epsilon, or says whose epsilon it is: refused
-MODEL = "model"  # it shapes the generator or its weights: refused
-FREE = "free"  # post-processing or housekeeping: taken over from the new command
-
-
-def _field(default, help_text, *, resume=FREE, choices=None):
-    return dataclasses.field(
-        default=default, metadata={"help": help_text, "resume": resume, "choices": choices}
-    )
-
 
 @dataclasses.dataclass(frozen=True)
-class RunConfig:
+class RunConfig(data_settings.DataSettings):
     """What one run trains, on what, at which privacy. Field names are the flags' names.
 
     Raises:
@@ -41,61 +31,20 @@ class RunConfig:
       ('per_record', 1e-05, 1.0)
     """
 
-    # Data
-    dataset: str = _field(
-        "digits",
-        "tfds name (mnist, fashion_mnist, cifar10, celeb_a, ...), folder:PATH with one sub-folder "
-        "of images a class, digits (built in, no download), or arrays or arrays:NAME: records that a "
-        "Python program passes to tfdps.train.",
-        resume=GUARANTEE,
-    )
-    data_dir: typing.Optional[str] = _field(
-        None, "Where tensorflow_datasets keeps its data; default: its own, ~/tensorflow_datasets."
-    )
-    label: typing.Optional[str] = _field(
-        None,
-        "The feature that is the class, where the data set has several: Male for celeb_a.",
-        resume=GUARANTEE,
-    )
-    image_size: typing.Optional[int] = _field(
-        None,
-        "Side in pixels that images are resized to; default: as they are (folder: 32).",
-        resume=GUARANTEE,
-    )
-    channels: typing.Optional[int] = _field(
-        None,
-        "Of all images, 1: grey, or 3: colour; for a folder that holds both, or stores grey ones as "
-        "colour; default: as all of them are stored.",
-        resume=GUARANTEE,
-        choices=(1, 3),
-    )
-    class_names: typing.Optional[str] = _field(
-        None,
-        "The classes, commas between: a folder has these sub-folders and no others, and some may be "
-        "empty; default: the sub-folders with images in them, the set's own. Of arrays: in the order "
-        "of their labels, no default.",
-        resume=GUARANTEE,
-    )
-    dataset_size: typing.Optional[int] = _field(
-        None,
-        "The public number of private records N; default: read from the data set's description. "
-        "A run whose data has another size is refused.",
-        resume=GUARANTEE,
-    )
-    model_dir: typing.Optional[str] = _field(None, "Where the run lives: all its files.")
+    model_dir: typing.Optional[str] = setting(None, "Where the run lives: all its files.")
 
     # Privacy
-    mechanism: str = _field(
+    mechanism: str = setting(
         "per_record",
         "per_record: each record clipped on its own. joint: the paper's, one clip over the batch's "
         "image gradient. none: NOT PRIVATE.",
         resume=GUARANTEE,
         choices=mechanism_registry.NAMES,
     )
-    target_epsilon: typing.Optional[float] = _field(
+    target_epsilon: typing.Optional[float] = setting(
         10.0, "The run never ends above this epsilon.", resume=GUARANTEE
     )
-    person: typing.Optional[str] = _field(
+    person: typing.Optional[str] = setting(
         None,
         "Makes a person, with all of their images, the unit of privacy, where it says whose an image "
         "is; default: an image is. folder: the sub-folders of the classes are persons. column: person "
@@ -103,37 +52,37 @@ class RunConfig:
         "whose one group is the person: (.+)_[0-9]+. N is then the number of persons.",
         resume=GUARANTEE,
     )
-    images_per_person: typing.Optional[int] = _field(
+    images_per_person: typing.Optional[int] = setting(
         None,
         "The most images of a person, 1 to 100, default 10; of more a fixed choice is taken. Without "
         "--person: --mode=account then says what a person with so many images has.",
         resume=GUARANTEE,
     )
-    delta: float = _field(1e-5, "The delta of (epsilon, delta), below 1/N.", resume=GUARANTEE)
-    noise_multiplier: typing.Optional[float] = _field(
+    delta: float = setting(1e-5, "The delta of (epsilon, delta), below 1/N.", resume=GUARANTEE)
+    noise_multiplier: typing.Optional[float] = setting(
         None,
         "Noise standard deviation over sensitivity; default: calibrated to target_epsilon.",
         resume=GUARANTEE,
     )
-    clip_norm: float = _field(
+    clip_norm: float = setting(
         None,
         "joint: L2 bound on the image gradient of a whole batch, default 0.5. per_record: bound on a "
         "record's contribution, over its root mean square as the model so far expects it; default 1.",
         resume=GUARANTEE,
     )
-    num_steps: typing.Optional[int] = _field(
+    num_steps: typing.Optional[int] = setting(
         None,
         "Noisy steps; default: as many as noise_multiplier and target_epsilon allow, or 5000 when "
         "neither is given; per_record: its rounds, and no other number.",
         resume=GUARANTEE,
     )
-    batch_size: typing.Optional[int] = _field(
+    batch_size: typing.Optional[int] = setting(
         None,
         "B: the expected number of private records drawn a step, and of images that joint generates; "
         "default: 50, per_record: all records.",
         resume=GUARANTEE,
     )
-    accountant: str = _field(
+    accountant: str = setting(
         None,
         "The accountant that calibrates and decides when the budget is spent; default: rdp, "
         "per_record: pld, which is exact while batch_size is all records.",
@@ -142,127 +91,127 @@ class RunConfig:
     )
 
     # Transport
-    loss: str = _field(
+    loss: str = setting(
         "semi_debiased",
         "semi_debiased: 2 W(X,Y) - W(X,X'). plain: the Sinkhorn divergence.",
         choices=LOSSES,
     )
-    debias_ratio: float = _field(
+    debias_ratio: float = setting(
         0.2, "p: the fraction of the batch that is drawn afresh for the debiasing term, in [0, 1]."
     )
-    cost: str = _field("l2", "Ground cost: ||a-b||^2, or ||a-b||^2 + m ||a-b||_1.", choices=COSTS)
-    cost_l1_weight: float = _field(1.0, "m of the l1+l2 cost.")
-    regularization: float = _field(
+    cost: str = setting("l2", "Ground cost: ||a-b||^2, or ||a-b||^2 + m ||a-b||_1.", choices=COSTS)
+    cost_l1_weight: float = setting(1.0, "m of the l1+l2 cost.")
+    regularization: float = setting(
         None,
         "Entropic regularisation lambda, in units of the cost (per_record: ||a-b||^2/2); default 5, "
         "per_record: 1. Not the privacy epsilon.",
     )
-    schedule: str = _field(
+    schedule: str = setting(
         "converged",
         "converged: solved to a marginal error. reference: the published, unconverged schedule.",
         choices=SCHEDULES,
     )
-    schedule_exponent: float = _field(
+    schedule_exponent: float = setting(
         2.0, "r of the reference schedule: its blur is regularization^(1/r)."
     )
-    label_scale: float = _field(15.0, "Weight of the one-hot label in the transport's features.")
+    label_scale: float = setting(15.0, "Weight of the one-hot label in the transport's features.")
 
     # Generator
-    generator: str = _field(
+    generator: str = setting(
         None,
         "The generator's architecture; mixture is per_record's only one, the others are joint's, "
         "whose default is mlp.",
         resume=MODEL,
         choices=GENERATORS,
     )
-    latent_dim: int = _field(
+    latent_dim: int = setting(
         None,
         "Dimension of the latent z ~ U[0,1]; default 16. mixture: 1 and the dimensions of the "
         "subspace that images vary in; default 51.",
         resume=MODEL,
     )
-    num_atoms: typing.Optional[int] = _field(
+    num_atoms: typing.Optional[int] = setting(
         None,
         "mixture: atoms a class, each a mean and spreads of its own; default 4. Six thousand records a "
         "class carry 100 or 200 at epsilon 10, 32 at 1, 8 at 0.2; fewer where images vary more.",
         resume=GUARANTEE,
     )
-    grain: typing.Optional[float] = _field(
+    grain: typing.Optional[float] = setting(
         None,
         "mixture: noise on every pixel, in units of what images have outside the subspace; default 1. "
         "Without it classifiers learn patterns too faint to see. More where the subspace holds less.",
     )
-    warp: typing.Optional[float] = _field(
+    warp: typing.Optional[float] = setting(
         None, "mixture: bends images by so many pixels (standard deviation, 0 to 1); default 0."
     )
-    mirror: typing.Optional[bool] = _field(
+    mirror: typing.Optional[bool] = setting(
         None, "mixture: mirrors half of the images; default off. Not for digits or letters."
     )
 
-    learning_rate: float = _field(1e-3, "Adam's learning rate.")
-    weight_decay: float = _field(1e-5, "Weight of the L2 term on the generator's weights.")
-    ema_decay: float = _field(0.999, "Decay of the averaged weights that are exported, in [0, 1).")
+    learning_rate: float = setting(1e-3, "Adam's learning rate.")
+    weight_decay: float = setting(1e-5, "Weight of the L2 term on the generator's weights.")
+    ema_decay: float = setting(0.999, "Decay of the averaged weights that are exported, in [0, 1).")
 
     # Refiner
-    refiner: str = _field(
+    refiner: str = setting(
         "none",
         "mixture: makes its images look real, by a denoiser of procedural images: strokes "
         "(handwriting, line drawings), shapes (things on black) or scenes (photographs); or none.",
         resume=MODEL,
         choices=refiners.NAMES,
     )
-    refiner_start: typing.Optional[float] = _field(
+    refiner_start: typing.Optional[float] = setting(
         None,
         "The noise that the refiner adds to an image and takes out, 0.03 to 1 in pixels of -1 to 1; "
         "default 0.4, for scenes 0.3. More of it hides more of the mixture, and makes up more.",
     )
-    refiner_levels: typing.Optional[int] = _field(
+    refiner_levels: typing.Optional[int] = setting(
         None, "The steps in which the refiner takes the noise out; default 3, for shapes 5."
     )
-    refiner_width: int = _field(32, "Channels of the denoiser, a multiple of 8.", resume=MODEL)
-    refiner_pretraining: int = _field(
+    refiner_width: int = setting(32, "Channels of the denoiser, a multiple of 8.", resume=MODEL)
+    refiner_pretraining: int = setting(
         1500, "Steps on 64 procedural images each that the denoiser learns for.", resume=MODEL
     )
-    refiner_steps: int = _field(
+    refiner_steps: int = setting(
         0,
         "Private steps after the rounds: the denoiser learns from records, with noise; default none. "
         "The rounds get what these leave of target_epsilon.",
         resume=GUARANTEE,
     )
-    refiner_batch_size: int = _field(
+    refiner_batch_size: int = setting(
         3000, "The expected number of private records drawn for such a step.", resume=GUARANTEE
     )
-    refiner_noise_multiplier: float = _field(
+    refiner_noise_multiplier: float = setting(
         1.0, "Noise standard deviation over sensitivity of such a step.", resume=GUARANTEE
     )
-    refiner_views: int = _field(2, "Noise levels that a record's gradient is the mean of.")
-    refiner_learning_rate: float = _field(
+    refiner_views: int = setting(2, "Noise levels that a record's gradient is the mean of.")
+    refiner_learning_rate: float = setting(
         0.0005, "Adam's learning rate of such steps at first; it falls to 0."
     )
 
     # Running
-    strategy: str = _field(
+    strategy: str = setting(
         "one",
         "one: a single device. mirrored: every GPU of this machine. multiworker: several machines, "
         "each started with its TF_CONFIG. tpu: the cores of --tpu.",
         choices=STRATEGIES,
     )
-    tpu: typing.Optional[str] = _field(
+    tpu: typing.Optional[str] = setting(
         None, "The TPU of --strategy=tpu: a name or grpc:// address; default: this machine's own."
     )
-    precision: str = _field(
+    precision: str = setting(
         "float32",
         "bfloat16: the generator computes in it, its weights stay float32; transport, clip and noise "
         "are float32 always. Faster on accelerators. The export is float32.",
         choices=PRECISIONS,
     )
-    records_mib: float = _field(
+    records_mib: float = setting(
         4096.0,
         "MiB of memory for the records of a machine: more than that are read from disk again in "
         "every pass.",
     )
-    checkpoint_secs: float = _field(60.0, "Seconds between checkpoints.")
-    sample_secs: float = _field(120.0, "Seconds between sample grids.")
+    checkpoint_secs: float = setting(60.0, "Seconds between checkpoints.")
+    sample_secs: float = setting(120.0, "Seconds between sample grids.")
 
     def __post_init__(self) -> None:
         checks.one_of("mechanism", self.mechanism, mechanism_registry.NAMES)

@@ -51,6 +51,7 @@ class Records:
       total: N, the number of records of all parts.
       channels: of every image, 1 or 3.
       image_shape: (height, width, channels).
+      persons: whose each record is, an array [N] of texts or integers, or None.
       fingerprint: SHA-256 of all images and labels in their order; private.
       bytes_of_image: 0, since they are in memory already.
 
@@ -87,21 +88,11 @@ class Records:
         self.image_shape = self._images.shape[1:]
         self.total, self.channels = len(self._images), self.image_shape[-1]
         self.fingerprint = _fingerprint(self._images, self._labels)
-        self._persons = None if persons is None else _checked_persons(persons, self.total)
+        self.persons = None if persons is None else _checked_persons(persons, self.total)
         self._part = partition.strided(part)
 
     def __len__(self):
         return len(self._labels[self._part])
-
-    def persons(self, person):
-        """Returns whose each record is, a list, and None: records have no names. See `load`."""
-        if person != "passed" or self._persons is None:
-            raise checks.UsageError(
-                "persons of arrays are passed with them: tfdps.train(config, (images, labels, "
-                f"persons)) and RunConfig(person='passed'); received person={person!r} and "
-                f"{'no persons' if self._persons is None else 'persons'}."
-            )
-        return self._persons, None
 
     def read(self):
         """Returns (images uint8 [n, H, W, C], labels int32 [n]) of the part."""
@@ -200,14 +191,14 @@ def _checked_labels(labels, count, class_names):
 
 
 def _checked_persons(persons, count):
-    """Whose each record is, a list of texts or integers."""
+    """Whose each record is, an array."""
     persons = _array("persons", persons)
     if persons.shape != (count,) or persons.dtype.kind not in "iuUS":
         raise checks.UsageError(
             f"persons must be texts or integers, one for each of the {count} images, received "
             f"{persons.dtype} {list(persons.shape)}."
         )
-    return persons.tolist()
+    return persons
 
 
 def _array(name, values):

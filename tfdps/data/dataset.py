@@ -38,6 +38,8 @@ class Dataset:
     units: int64 [n, m], the records of each unit of privacy, -1 where it has fewer than m: a person's,
       see `persons`; None: every record is a unit of its own.
     fingerprint: equal where the files of the whole data set are; for comparing two copies of it.
+    persons: whose picture each record is, an array of str [n]; None where the data do not say. Private.
+    notes: lines on what was met in the files and what was left aside; private, for the owner alone.
 
     Examples:
       >>> import numpy as np, tfdps
@@ -54,6 +56,8 @@ class Dataset:
     total: int | None = None
     fingerprint: str = ""
     units: np.ndarray | None = None
+    persons: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
 
     in_memory = True
 
@@ -92,6 +96,8 @@ class StreamedDataset:
     size: int
     fingerprint: str = ""
     units: np.ndarray | None = None
+    persons: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
 
     in_memory = False
 

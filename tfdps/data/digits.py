@@ -3,7 +3,7 @@
 import numpy as np
 
 from tfdps import checks
-from tfdps.data import image_files, partition
+from tfdps.data import fit, partition
 
 SIZE = 1797  # records of sklearn.datasets.load_digits
 
@@ -14,7 +14,7 @@ class Records:
     bytes_of_image = 0  # the set is small whatever it is resized to
     channels, fingerprint = 1, "digits"
 
-    def __init__(self, image_size, split, part):
+    def __init__(self, image_size, split, part, *, labelled=True):
         import sklearn.datasets
 
         checks.one_of("split", split, ("train", "test"))
@@ -22,7 +22,8 @@ class Records:
         in_test = np.arange(SIZE) % 5 == 4
         chosen = np.flatnonzero(in_test if split == "test" else ~in_test)
         self.total, self._chosen = len(chosen), chosen[partition.strided(part)]
-        self.class_names = tuple(str(name) for name in self._digits.target_names)
+        names = self._digits.target_names if labelled else ["digits"]
+        self.class_names, self._labelled = tuple(str(name) for name in names), labelled
 
     def __len__(self):
         return len(self._chosen)
@@ -34,8 +35,7 @@ class Records:
         images = np.rint(self._digits.images[self._chosen] * (255 / 16))  # values are 0..16
         images = images.astype(np.uint8)
         if self._image_size is not None:
-            resized = [
-                image_files.resize(Image.fromarray(image), self._image_size) for image in images
-            ]
+            resized = [fit.resize(Image.fromarray(image), self._image_size) for image in images]
             images = np.stack([np.asarray(image) for image in resized])
-        return images[..., np.newaxis], self._digits.target[self._chosen].astype(np.int32)
+        labels = self._digits.target[self._chosen] * self._labelled
+        return images[..., np.newaxis], labels.astype(np.int32)

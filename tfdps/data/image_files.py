@@ -1,8 +1,12 @@
 """One image file as pixels: which kinds are read, and what is wrong with another. No TensorFlow."""
 
+import dataclasses
 import io
 
 import numpy as np
+
+from tfdps.data import deep_pixels, fit
+from tfdps.data.unusable import UnusableError
 
 # By its ending a file counts as an image; which of these formats it has, its content says.
 EXTENSIONS = (
@@ -10,11 +14,31 @@ EXTENSIONS = (
     *(".tif", ".tiff", ".bmp", ".webp", ".gif"),
 )
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF")
-_DEEP = ("I", "F")  # Pillow's modes of 32 bits
+_DEEPER = ("I", "F")  # Pillow's modes of 32 bits
+_GREY = ("1", "L", "LA")
+_GREY_WITH_ALPHA = 4  # a PNG's colour type
+
+GREY_IN_COLOUR = "grey, stored in colour"
+TRANSPARENT, NOT_SQUARE, DEEP = "with transparent pixels", "not square", "of 16-bit values"
+SEVERAL_FRAMES = "of several frames or pages: the first is read"
 
 
-class UnusableError(Exception):
-    """What is wrong with a file; the text goes on after its name, and has no full stop."""
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """How a file becomes pixels; all of it is declared, and public.
+
+    image_size: side in pixels, >= 1.
+    channels: 1: grey in every pixel; 3; or None: as it is stored.
+    max_value: what is white in 16-bit grey, in [1, 65535]; None: 65535, unless the format says less.
+    background: "white" or "black": what is transparent turns into it.
+    fit: how an image that is not square becomes one, see `fit.resize`.
+    """
+
+    image_size: int = 32
+    channels: int | None = None
+    max_value: int | None = None
+    background: str = "white"
+    fit: str = fit.SQUASH
 
 
 def content(file):
@@ -25,28 +49,30 @@ def content(file):
         raise UnusableError(_unreadable(error)) from error
 
 
-def decode(stored, image_size, channels):
-    """Returns an image, upright and resized: uint8 [image_size, image_size, channels].
+def decode(stored, reading):
+    """Returns (an image, upright: uint8 [image_size, image_size, channels], what was met in it).
 
-    Of several frames or pages the first. What is transparent turns white, 16-bit grey is divided by
-    257.
+    Of several frames or pages it is the first. What was met is a tuple of phrases, as private
+    as the image.
 
     Args:
       stored: the bytes of its file.
-      image_size: side in pixels, >= 1.
-      channels: 1: grey in every pixel; 3; or None: as it is stored.
+      reading: the Reading.
 
     Raises:
-      UnusableError: for what is damaged or of another format, and for an image that is to be grey and
-        has colour.
+      UnusableError: for what is damaged or of another format, for an image that is to be grey and has
+        colour, and for values that contradict what is declared.
     """
     from PIL import Image, UnidentifiedImageError
 
     try:
         with Image.open(io.BytesIO(stored), formats=_FORMATS) as image:
-            if image.mode in _DEEP and image.format != "PNG":  # PNG has 16 bits at most
-                raise UnusableError("has 32 bits a pixel; store it with 8 or 16")
-            image = _grey_or_rgb(image)
+            if image.mode in _DEEPER and image.format != "PNG":  # PNG has 16 bits at most
+                raise UnusableError(
+                    "has 32 bits or signed numbers in a pixel; store it with 8 or 16 bits, unsigned"
+                )
+            met = [SEVERAL_FRAMES] if getattr(image, "is_animated", False) else []
+            image = _grey_or_rgb(image, stored, reading, met)
     except UnusableError:
         raise
     except Image.DecompressionBombError as error:
@@ -58,47 +84,73 @@ def decode(stored, image_size, channels):
         ) from error
     except Exception as error:  # Pillow's decoders raise many kinds for a damaged file
         raise UnusableError(_unreadable(error)) from error
-    if channels == 1 and image.mode == "RGB":
-        red, green, blue = image.split()
-        if not red.tobytes() == green.tobytes() == blue.tobytes():
-            raise UnusableError(
-                "must be grey in every pixel, as one channel was declared (--channels=1), and has "
-                "colour; --channels=3 takes it as it is, and grey ones too"
-            )
-        image = red
-    elif channels == 3:
+    if reading.channels == 1 and image.mode == "RGB":
+        image = _first_of_three_alike(image)
+    elif reading.channels == 3:
         image = image.convert("RGB")
-    pixels = np.asarray(resize(image, image_size))
-    return pixels[..., np.newaxis] if pixels.ndim == 2 else pixels
+    if image.width != image.height:
+        met.append(f"{NOT_SQUARE}, {fit.DONE[reading.fit]} (--fit)")
+    image = fit.resize(image, reading.image_size, fit=reading.fit, background=reading.background)
+    pixels = np.asarray(image)
+    pixels = pixels[..., np.newaxis] if pixels.ndim == 2 else pixels
+    if reading.channels is None and pixels.shape[-1] == 3 and np.all(pixels == pixels[..., :1]):
+        met.append(GREY_IN_COLOUR)
+    return pixels, tuple(met)
 
 
 def _unreadable(error):
     return f"is unreadable ({type(error).__name__}); repair or remove the file"
 
 
-def resize(image, image_size):
-    """Returns a Pillow image of image_size x image_size: the whole image, antialiased.
-
-    Pillow's bilinear filter is tf.image.resize's with antialias=True: a triangle as wide as the
-    reduction.
-    """
-    from PIL import Image
-
-    if image.size == (image_size, image_size):
-        return image
-    return image.resize((image_size, image_size), Image.Resampling.BILINEAR)
-
-
-def _grey_or_rgb(image):
-    """Returns the upright image in mode L or RGB; what is transparent turns white."""
+def _grey_or_rgb(image, stored, reading, met):
+    """Returns the upright image in mode L or RGB; adds to `met` what was met."""
     from PIL import Image, ImageOps
 
+    deep, format_ = deep_pixels.is_deep(image, stored), image.format
+    mode = "L" if image.mode in _GREY else "RGB"
+    if format_ == "PNG" and stored[25] == _GREY_WITH_ALPHA:  # with 16 bits Pillow has it in colour
+        mode = "L"
+    if image.mode.startswith("I"):
+        grey, mode = _from_sixteen_bits(image, stored, reading, met), "L"
+        grey.info.update(image.info)
+        grey.getexif().update(image.getexif())
+        image = grey
+    elif deep:
+        if reading.max_value not in (None, 65535):
+            raise UnusableError(
+                f"has 16 bits a channel in colour or with transparency, for which "
+                f"--max_value={reading.max_value} cannot be used; store it with 8 bits, or in grey"
+            )
+        met.append(f"{DEEP}, read as 0..65535")
     image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I"):  # 16-bit grey: 65535 / 257 = 255
-        sixteen_bit = np.asarray(image).astype(np.float64)
-        return Image.fromarray(np.rint(sixteen_bit / 257).astype(np.uint8))
-    mode = "L" if image.mode in ("1", "L", "LA") else "RGB"
     if image.has_transparency_data:
         image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        if image.getchannel("A").getextrema()[0] < 255:
+            met.append(f"{TRANSPARENT}, taken as {reading.background} (--background)")
+        ground = Image.new("RGBA", image.size, reading.background)
+        image = Image.alpha_composite(ground, image)
     return image.convert(mode)
+
+
+def _from_sixteen_bits(image, stored, reading, met):
+    """A grey image of 16 bits as mode L, or LA where one of its values stands for transparent."""
+    from PIL import Image
+
+    pixels, white = deep_pixels.to_eight_bits(image, stored, reading.max_value)
+    met.append(f"{DEEP}, read as 0..{white} (--max_value)")
+    grey = Image.fromarray(pixels)
+    transparent = image.info.pop("transparency", None)
+    if transparent is not None:
+        opaque = np.asarray(image) != transparent
+        grey.putalpha(Image.fromarray(opaque.astype(np.uint8) * 255))
+    return grey
+
+
+def _first_of_three_alike(image):
+    red, green, blue = image.split()
+    if not red.tobytes() == green.tobytes() == blue.tobytes():
+        raise UnusableError(
+            "must be grey in every pixel, as one channel was declared (--channels=1), and has "
+            "colour; --channels=3 takes it as it is, and grey ones too"
+        )
+    return red

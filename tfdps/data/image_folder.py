@@ -1,70 +1,59 @@
-"""A folder of images, one sub-folder a class, as arrays. No TensorFlow."""
+"""A folder of images as arrays, whole or record by record. No TensorFlow."""
 
+import collections
 import concurrent.futures
 import functools
 import hashlib
-import os
-import pathlib
-import re
 
 import numpy as np
 
 from tfdps import checks
 from tfdps.data import image_files, partition
 
-# Made by network storage, archives and file systems; nobody's classes. Hidden folders are none either.
-_NO_CLASSES = ("@eaDir", "__MACOSX", "lost+found", "$RECYCLE.BIN", "System Volume Information")
 _MOST_NAMED = 5  # of the files that cannot be used
+# Declarations, and how phrases on the files that they are for begin.
+_MEANT_FOR = {"max_value": image_files.DEEP, "fit": image_files.NOT_SQUARE}
 
 
 class Records:
     """The image files below a folder, as labelled images.
 
-    Classes are the sub-folders in natural order (2 before 10), records the files of each in sorted
-    order. Other files, hidden ones, folders that systems make and anything deeper are ignored. Images
-    are resized whole, without cropping, to a square. Before an image is used all files, those of other
-    parts too, are read once, and refused unless they agree on the number of channels.
+    Before an image is used all files, those of other parts too, are read once, and refused unless they
+    agree on the number of channels.
 
     Attributes:
-      class_names: tuple of str, the sub-folders' names.
+      class_names: tuple of str.
       total: N, the number of files of all parts.
       image_shape: (height, width, channels) of every record, also of the other parts'.
       fingerprint: a hash of all files' classes, names and contents, in order. Contents, since a file
         that is replaced by another of equal size is another record; the files are read anyway, and
         decoding them takes many times what hashing takes. It is computed from private records.
+      listing: the folder_files.Listing.
+      persons: whose picture each record of the part is, an array of str [n]; None where nobody says.
+      notes: lines on what was met in the files and what was left aside, of all parts; private.
       bytes_of_image: of a record in memory, at most.
 
     Args:
-      path: the folder.
-      image_size: side of the images in pixels, >= 1.
-      channels: 1: a file stored in colour must be grey in every pixel, which converts exactly; 3:
-        grey files are repeated, exactly; None: as all files are stored.
-      empty_classes: whether a sub-folder may hold no image.
-      part: (index, count), see `parts`: every count-th file.
+      listing: the folder_files.Listing of the folder.
+      reading: the image_files.Reading: how a file becomes pixels.
+      part: (index, count), see `partition`: every count-th file.
 
     Raises:
-      UsageError: the folder is missing, empty or not of this layout; on reading: files are unreadable,
-        or of other channels than declared, all of them counted and the first named; or, where none are
-        declared, of other channels than another file.
+      UsageError: there is no image; on reading: files are unreadable, or contradict what is declared,
+        all of them counted and the first named; or, where no channels are declared, of other channels
+        than another file.
     """
 
-    def __init__(
-        self, path, *, image_size=32, channels=None, empty_classes=False, part=partition.WHOLE
-    ):
-        classes = _files(path, empty_classes)
-        files = [file for members in classes.values() for file in members]
-        if not files:
+    def __init__(self, listing, reading=None, *, part=partition.WHOLE):
+        if not listing.files:
             raise checks.UsageError(
-                f"image folder {path} has no {', '.join(image_files.EXTENSIONS)} file."
+                f"image folder {listing.folder} has no {', '.join(image_files.EXTENSIONS)} file."
             )
-        labels = np.repeat(
-            np.arange(len(classes), dtype=np.int32), [len(members) for members in classes.values()]
-        )
-        self._files, self._image_size, self._channels = files, image_size, channels
-        self._part = range(len(files))[partition.strided(part)]
-        self._labels = labels[partition.strided(part)]
-        self.class_names, self.total = tuple(classes), len(files)
-        self.bytes_of_image = (channels or 3) * image_size**2
+        self.listing, self._reading = listing, reading or image_files.Reading()
+        self._part = range(len(listing.files))[partition.strided(part)]
+        self._labels = np.asarray(listing.labels, np.int32)[partition.strided(part)]
+        self.class_names, self.total = listing.class_names, len(listing.files)
+        self.bytes_of_image = (self._reading.channels or 3) * self._reading.image_size**2
 
     def __len__(self):
         return len(self._part)
@@ -76,6 +65,16 @@ class Records:
     @property
     def fingerprint(self):
         return self._examined[1]
+
+    @property
+    def notes(self):
+        phrases = [*self._examined[2], *self.listing.aside()]
+        return (f"Read: {'; '.join(phrases)}.",) if phrases else ()
+
+    @property
+    def persons(self):
+        persons = self.listing.persons
+        return None if persons is None else np.asarray(persons)[self._part]
 
     def labels(self):
         """Returns the class of every record of the part, int32 [n]."""
@@ -91,13 +90,12 @@ class Records:
         images = np.empty((len(indices), *self.image_shape), np.uint8)
 
         def decoded(index):
-            file = self._files[self._part[index]]
+            file = self.listing.files[self._part[index]]
             try:
-                return image_files.decode(
-                    image_files.content(file), self._image_size, images.shape[-1]
-                )
+                pixels, _ = image_files.decode(image_files.content(file), self._reading)
             except image_files.UnusableError as error:  # it changed since it was examined
                 raise _unusable([(file, error)]) from error
+            return pixels
 
         with concurrent.futures.ThreadPoolExecutor() as pool:
             for i, pixels in enumerate(pool.map(decoded, indices)):
@@ -106,87 +104,62 @@ class Records:
 
     @functools.cached_property
     def _examined(self):
-        """(image_shape, fingerprint)"""
-        return self._examine(range(0))[:2]
+        """(image_shape, fingerprint, phrases on what was met)"""
+        return self._examine(range(0))[:3]
 
     def _examine(self, kept):
-        """(image_shape, fingerprint, images of the files numbered in the range `kept`): reads all."""
-        listed, images, unusable = hashlib.sha256(), None, []
+        """_examined and the images of the files numbered in the range `kept`: reads all files."""
+        files = self.listing.files
+        listed, met, images, unusable = hashlib.sha256(), collections.Counter(), None, []
         with concurrent.futures.ThreadPoolExecutor() as pool:
-            for number, (pixels, digest) in enumerate(pool.map(self._examined_file, self._files)):
+            for number, (pixels, digest, of_file) in enumerate(
+                pool.map(self._examined_file, files)
+            ):
                 if isinstance(pixels, image_files.UnusableError):
-                    unusable.append((self._files[number], pixels))
+                    unusable.append((files[number], pixels))
                     continue
                 if images is None:
                     images = np.empty((len(kept), *pixels.shape), np.uint8)
-                    first = self._files[number]
+                    first = files[number]
                 if pixels.shape != images.shape[1:]:
-                    raise _mixed(first, self._files[number], pixels.shape[-1])
+                    raise _mixed(first, files[number], pixels.shape[-1])
                 if number in kept:
                     images[kept.index(number)] = pixels
-                name = os.path.join(*self._files[number].parts[-2:])
-                listed.update(hashlib.sha256(os.fsencode(name)).digest() + digest)
+                met.update(of_file)
+                name = self.listing.name(number)
+                listed.update(hashlib.sha256(name).digest() + digest)
         if unusable:
             raise _unusable(unusable)
-        return images.shape[1:], listed.hexdigest()[:16], images
+        shape = images.shape[1:]
+        return shape, listed.hexdigest()[:16], self._phrases(met), images
 
     def _examined_file(self, file):
-        """(uint8 [H, W, C] or the UnusableError, hash of the content) of a file."""
+        """(uint8 [H, W, C] or the UnusableError, hash of the content, what was met) of a file."""
         try:
             content = image_files.content(file)
-            pixels = image_files.decode(content, self._image_size, self._channels)
+            pixels, met = image_files.decode(content, self._reading)
         except image_files.UnusableError as error:
-            return error, b""
-        return pixels, hashlib.sha256(content).digest()
+            return error, b"", ()
+        return pixels, hashlib.sha256(content).digest(), met
 
-
-def count(path):
-    """Returns the number of images below a folder, from the file names alone."""
-    return sum(len(members) for members in _files(path, empty_classes=True).values())
-
-
-def _files(path, empty_classes):
-    """Returns {class name: [file, ...]}, both in order; raises UsageError if there is no class."""
-    folder = pathlib.Path(path).expanduser()
-    if not str(path):
-        raise checks.UsageError("folder: needs a path, as in folder:/data/pets.")
-    if not folder.is_dir():
-        what = "is not a folder" if folder.exists() else "does not exist"
-        raise checks.UsageError(f"image folder {folder.absolute()} {what}.")
-    names = sorted((f.name for f in _visible(folder) if f.is_dir()), key=_natural)
-    classes = {n: _images_in(folder / n) for n in names if n not in _NO_CLASSES}
-    if not classes:
-        raise checks.UsageError(
-            f"image folder {folder.absolute()} has no sub-folders; it needs one a class."
-        )
-    empty = [name for name, files in classes.items() if not files]
-    if empty and not empty_classes:
-        raise checks.UsageError(
-            f"image folder {folder.absolute()} has no {', '.join(image_files.EXTENSIONS)} file in "
-            f"{checks.listed(empty)}; every sub-folder is a class and needs images, unless all classes "
-            "are declared with --class_names=..."
-        )
-    return classes
-
-
-def _images_in(folder):
-    endings = image_files.EXTENSIONS
-    return [f for f in _visible(folder) if f.suffix.lower() in endings and f.is_file()]
-
-
-def _natural(name):
-    """A key to sort by that takes runs of digits as numbers."""
-    pieces = re.split(r"([0-9]+)", name)
-    return [int(piece) if i % 2 else piece for i, piece in enumerate(pieces)], name
-
-
-def _visible(folder):
-    return sorted(p for p in folder.iterdir() if not p.name.startswith("."))
+    def _phrases(self, met):
+        """What was met in how many files, and declarations that came to nothing."""
+        grey = met.pop(image_files.GREY_IN_COLOUR, 0)
+        phrases = [f"{count:,} {what}" for what, count in sorted(met.items())]
+        if grey == self.total:
+            phrases.append(
+                "all are stored in colour and grey in every pixel: --channels=1 takes them as grey"
+            )
+        for flag, what in _MEANT_FOR.items():
+            declared = getattr(self._reading, flag) != getattr(image_files.Reading, flag)
+            if declared and not any(each.startswith(what) for each in met):
+                phrases.append(f"none {what}: --{flag} changes nothing")
+        return phrases
 
 
 def _unusable(files):
     """The UsageError for [(file, UnusableError)]."""
-    named = "; ".join(f"image {f.absolute()} {why}" for f, why in files[:_MOST_NAMED])
+    named = "; ".join(f"image {f} {why}" for f, why in files[:_MOST_NAMED])
     if len(files) == 1:
         return checks.UsageError(f"{named}.")
     more = f"; and {len(files) - _MOST_NAMED} more" if len(files) > _MOST_NAMED else ""
@@ -196,7 +169,7 @@ def _unusable(files):
 def _mixed(first, other, channels):
     grey, colour = (first, other) if channels == 3 else (other, first)
     return checks.UsageError(
-        f"channels must be declared where grey and colour images are mixed: {grey.absolute()} is grey, "
-        f"{colour.absolute()} is stored in colour; --channels=1 or --channels=3 (1: all are grey in "
+        f"channels must be declared where grey and colour images are mixed: {grey} is grey, "
+        f"{colour} is stored in colour; --channels=1 or --channels=3 (1: all are grey in "
         "every pixel, however they are stored; 3: all are taken as colour)."
     )

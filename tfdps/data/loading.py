@@ -1,12 +1,26 @@
 """Data sets: a tfds name, folder:PATH, digits, passed arrays. TensorFlow loads for tfds names alone."""
 
+import dataclasses
 import math
-import os
 import typing
 
 from tfdps import checks
-from tfdps.data import arrays, digits, image_folder, partition, persons
+from tfdps.config import data_settings
+from tfdps.data import (
+    arrays,
+    declared,
+    digits,
+    folder_files,
+    image_files,
+    image_folder,
+    listings,
+    names,
+    partition,
+    persons,
+)
 from tfdps.data.dataset import Dataset, DatasetSpec, StreamedDataset
+
+_SIDE_OF_FOLDERS = 32  # in pixels
 
 
 def load(
@@ -14,8 +28,12 @@ def load(
     *,
     data_dir: str | None = None,
     label: str | None = None,
+    labels_csv: str | None = None,
     image_size: int | None = None,
     channels: int | None = None,
+    fit: str | None = None,
+    background: str | None = None,
+    max_value: int | None = None,
     class_names: tuple[str, ...] | None = None,
     dataset_size: int | None = None,
     split: str = "train",
@@ -32,19 +50,25 @@ def load(
 
     Args:
       name: a tfds name (mnist, celeb_a, "mnist:3.0.1", "emnist/letters", ...; downloaded and
-        prepared if it is not), folder:PATH (one sub-folder of image files a class), digits
-        (sklearn's; every fifth record is the test split), or arrays or arrays:NAME for `records`.
+        prepared if it is not), folder:PATH (one sub-folder of image files a class, or a CSV file),
+        digits (sklearn's; every fifth record is the test split), or arrays or arrays:NAME for
+        `records`.
       data_dir: where tfds keeps its data; default: tfds's own. Only tfds names read it.
       label: the tfds feature that is the class, a ClassLabel or a bool, possibly nested ("Male" or
-        "attributes/Male" of celeb_a); default: the supervised label, or the only one there is.
-      image_size: side in pixels that whole images are resized to, antialiased; default: as they
-        are, which then must be one shape; for a folder 32.
+        "attributes/Male" of celeb_a); default: the supervised label, or the only one there is. "none":
+        all images are one class, which has the data set's name or the one in class_names.
+      labels_csv: of a folder: a CSV file that says what its records are, see `labels_csv.listing`.
+      image_size: side in pixels that images are resized to, antialiased; default: as they are,
+        which then must be one shape; for a folder 32.
       channels: 1 or 3, what the images must have; a folder's are taken so, see
         `image_folder.Records`. Default: as they have, which then must be one number.
+      fit: of a folder: "squash", "crop" or "pad", see `fit.resize`; default: squash.
+      background: of a folder: "white" or "black", what transparent pixels turn into; default: white.
+      max_value: of a folder: what is white in 16-bit grey; default: 65535, or what its format says.
       class_names: tuple of the classes that there must be, in any order: they are numbered as the set
         has them, or as the sorted sub-folders, which then may be empty.
       dataset_size: how many records there must be in all parts.
-      split: "train" or another split the data set has; a folder has train only.
+      split: "train" or another split the data set has; a folder has train only, or its CSV file's.
       part: (index, count): of `count` parts of the records only part `index`. Parts are disjoint and
         together all records; tfds sets, whose order is random, are cut by files.
       records_mib: most MiB of images of the part that are held in memory.
@@ -55,8 +79,8 @@ def load(
         Dataset, see `arrays.Records`. Their class_names are in the order of the labels.
 
     Returns:
-      A Dataset with one or three channels and at least two classes; a StreamedDataset where it would
-      be larger than records_mib.
+      A Dataset with one or three channels and at least one class; a StreamedDataset where it would be
+      larger than records_mib.
 
     Raises:
       UsageError: the data cannot be had, are not labelled images of the above kinds, or contradict
@@ -70,58 +94,95 @@ def load(
     """
     if image_size is not None:
         checks.at_least("image_size", image_size, 1)
-    if records is not None and _source(name) != "arrays":
+    if records is not None and names.source(name) != "arrays":
         raise checks.UsageError(
             f"dataset must be arrays or arrays:NAME where records are passed, received {name!r}: "
             "RunConfig(dataset='arrays:NAME')."
         )
+    of_folders = {"labels_csv": labels_csv, "max_value": max_value, "background": background}
+    declared.check_settings(name, {**of_folders, "fit": fit, "label": label})
+    reading = image_files.Reading(
+        image_size=image_size or _SIDE_OF_FOLDERS,
+        channels=channels,
+        max_value=max_value,
+        background=background or "white",
+        fit=fit or "squash",
+    )
     source: typing.Any  # of records
-    result: Dataset | StreamedDataset
-    if _source(name) == "tfds":
+    kind = names.source(name)
+    if kind == "tfds":
         from tfdps.data import tfds_images
 
         source = tfds_images.Records(
             name, data_dir=data_dir, label=label, image_size=image_size, split=split, part=part
         )
+    elif kind == "digits":
+        source = digits.Records(image_size, split, part, labelled=label is None)
+    elif kind == "arrays":
+        checks.one_of("split", split, ("train",))
+        if records is None:
+            raise arrays.missing(name)
+        source = arrays.Records(
+            name, records, image_size=image_size, class_names=class_names, part=part
+        )
     else:
-        if label is not None:
-            raise checks.UsageError(
-                f"label applies to tfds data sets only, received {label!r} for {name}."
-            )
-        if _source(name) == "digits":
-            source = digits.Records(image_size, split, part)
-        elif _source(name) == "arrays":
-            checks.one_of("split", split, ("train",))
-            if records is None:
-                raise arrays.missing(name)
-            source = arrays.Records(
-                name, records, image_size=image_size, class_names=class_names, part=part
-            )
-        else:
-            checks.one_of("split", split, ("train",))
-            source = image_folder.Records(
-                _path(name),
-                image_size=image_size or 32,
-                channels=channels,
-                empty_classes=class_names is not None,
-                part=part,
-            )
-    units = _units(name, source, person, images_per_person)
-    num_units = source.total if units is None else len(units)
-    _check_declared(_public_name(name), source, channels, class_names)
-    _check_size(_public_name(name), num_units, dataset_size, person)
-    size = len(source)
-    if size > records_mib * 2**20 / max(1, source.bytes_of_image):
+        found = listings.listing(
+            names.path(name),
+            labelled=label is None,
+            csv_path=labels_csv,
+            split=split,
+            class_names=class_names,
+        )
+        source = image_folder.Records(found, reading, part=part)
+    if label == names.WITHOUT_LABEL and class_names is not None:
+        source.class_names = (folder_files.only_name(class_names),)
+    public = names.public(name)
+    units = None
+    if person is not None:
+        units = persons.units(*persons.of_records(source, person, public), images_per_person)
+    size = source.total if units is None else len(units)
+    declared.check_size(public, size, dataset_size, "records" if units is None else "persons")
+    declared.check_records(public, source, channels, class_names)
+    result = _loaded(source, public, split, records_mib)
+    return dataclasses.replace(result, units=units, **_size(result, size))
+
+
+def _size(result, size):
+    """The field of a Dataset, or of a StreamedDataset, that holds N."""
+    return {"total": size} if result.in_memory else {"size": size}
+
+
+def _loaded(source, name, split, records_mib):
+    """The Dataset of a source's records, or a StreamedDataset where it would be too large."""
+    if len(source) > records_mib * 2**20 / max(1, source.bytes_of_image):
         labels = source.labels()
-        spec = DatasetSpec(_public_name(name), source.image_shape, source.class_names)
-        result = StreamedDataset(source.gather, labels, spec, num_units, source.fingerprint, units)
+        spec = DatasetSpec(name, source.image_shape, source.class_names)
+        result = StreamedDataset(source.gather, labels, spec, source.total)
     else:
         images, labels = source.read()
         height, width, depth = (int(n) for n in images.shape[1:])
-        spec = DatasetSpec(_public_name(name), (height, width, depth), source.class_names)
-        result = Dataset(images, labels, spec, num_units, source.fingerprint, units)
-    _check(labels, spec, split)
-    return result
+        spec = DatasetSpec(name, (height, width, depth), source.class_names)
+        result = Dataset(images, labels, spec, source.total)
+    declared.check_labels(labels, spec, split)
+    return dataclasses.replace(
+        result,
+        fingerprint=source.fingerprint,
+        persons=getattr(source, "persons", None),
+        notes=getattr(source, "notes", ()),
+    )
+
+
+def settings_of(config):
+    """Returns what a RunConfig says of how records are read, by the names of `load`'s arguments."""
+    settings = ("label", "image_size", "channels", *data_settings.OF_FOLDERS)
+    return {name: getattr(config, name) for name in settings}
+
+
+def of_persons(config):
+    """Returns what a RunConfig says of its units, by the names of `load`'s arguments."""
+    if config.person is None:
+        return {}
+    return {"person": config.person, "images_per_person": config.images_per_person}
 
 
 def load_of(config, *, split="train", **how):
@@ -132,130 +193,10 @@ def load_of(config, *, split="train", **how):
     return load(
         config.dataset,
         data_dir=config.data_dir,
-        label=config.label,
-        image_size=config.image_size,
-        channels=config.channels,
+        **settings_of(config),
         class_names=checks.names("class_names", config.class_names),
         dataset_size=config.dataset_size if split == "train" else None,
         split=split,
-        **({} if split != "train" or config.person is None else _of_persons(config)),
+        **(of_persons(config) if split == "train" else {}),
         **how,
     )
-
-
-def _of_persons(config):
-    return {"person": config.person, "images_per_person": config.images_per_person}
-
-
-def _units(name, source, person, images_per_person):
-    """The table of `persons.units`, or None where records are the units."""
-    if person is None:
-        return None
-    if not hasattr(source, "persons"):
-        raise checks.UsageError(
-            f"person applies to folders and arrays, received {person!r} for {name}: leave --person out."
-        )
-    of_records, names = source.persons(person)
-    return persons.units(of_records, images_per_person, names)
-
-
-def dataset_size(name: str, *, data_dir: str | None = None, split: str = "train") -> int:
-    """Returns the public number of records N of a split, without reading an image.
-
-    A tfds set states it in its description, which must be prepared; a folder's files are counted.
-
-    Args:
-      name, data_dir, split: as for `load`.
-
-    Raises:
-      UsageError: the set is unknown or not prepared, or has no such split, or is one of passed records.
-
-    Examples:
-      >>> import tfdps
-      >>> tfdps.data.dataset_size("digits", split="test")
-      359
-    """
-    source = _source(name)
-    if source == "tfds":
-        from tfdps.data import tfds_images
-
-        return tfds_images.count(name, data_dir=data_dir, split=split)
-    if source == "digits":
-        checks.one_of("split", split, ("train", "test"))
-        in_test = digits.SIZE // 5
-        return in_test if split == "test" else digits.SIZE - in_test
-    checks.one_of("split", split, ("train",))
-    if source == "arrays":
-        raise checks.UsageError(
-            f"dataset_size is missing: the number of records of {name} is known where they are passed "
-            "alone. Give --dataset_size."
-        )
-    return image_folder.count(_path(name))
-
-
-def _source(name):
-    if name == "digits":
-        return "digits"
-    if arrays.is_name(name):
-        return "arrays"
-    return "folder" if name.startswith("folder:") else "tfds"
-
-
-def _path(name):
-    return name.removeprefix("folder:")
-
-
-def _public_name(name):
-    """`name` without the path that leads to a folder: it travels in the model card."""
-    if _source(name) == "folder":
-        return f"folder:{os.path.basename(os.path.abspath(os.path.expanduser(_path(name))))}"
-    return name
-
-
-def _check_size(name, num_units, dataset_size, person):
-    """Raises UsageError where the data have another number of units than is declared."""
-    if dataset_size in (None, num_units):
-        return
-    what = "records" if person is None else "persons"
-    raise checks.UsageError(
-        f"dataset_size must be {num_units}, the number of {what} of {name}, received "
-        f"{dataset_size}: the guarantee depends on it. Leave --dataset_size out, or give the true "
-        "number."
-    )
-
-
-def _check_declared(name, records, channels, class_names):
-    """Raises UsageError where the data contradict what is declared, before an image is read.
-
-    The channels of a folder are checked as its files are read.
-    """
-    if _source(name) != "folder" and channels not in (None, records.channels):
-        raise checks.UsageError(
-            f"channels must be {records.channels}, as {name} has them, received {channels}: leave "
-            "--channels out."
-        )
-    if class_names is not None and set(class_names) != set(records.class_names):
-        missing = [each for each in class_names if each not in records.class_names]
-        other = [each for each in records.class_names if each not in class_names]
-        found = [f"no {checks.listed(missing)}"] * bool(missing)
-        found += [f"also {checks.listed(other)}"] * bool(other)
-        where = "the sub-folders" if _source(name) == "folder" else "the classes"
-        raise checks.UsageError(
-            f"{where} of {name} must be the declared classes, {checks.listed(class_names)}; received "
-            f"{' and '.join(found)}: put that right, or declare others with --class_names=..."
-        )
-
-
-def _check(labels, spec, split):
-    """Raises UsageError unless there are two classes and only labels of those classes."""
-    if spec.num_classes < 2:
-        raise checks.UsageError(
-            f"{spec.name} must have at least 2 classes, received {spec.num_classes}: "
-            f"{checks.listed(spec.class_names)}."
-        )
-    low, high = int(labels.min()), int(labels.max())
-    if low < 0 or high >= spec.num_classes:
-        raise checks.UsageError(
-            f"labels of split {split} of {spec.name} must lie in [0, {spec.num_classes - 1}], "
-            f"received [{low}, {high}]; is the split without labels?"
-        )

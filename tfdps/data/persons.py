@@ -6,12 +6,84 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 
 from tfdps import checks
+from tfdps.config import run_checks
 
+_MOST_NAMED = 5  # of the files that do not say whose they are
 _KEY = b"tfdps images of a person"
 
 
+def of_records(source, person, name):
+    """Returns whose each record of a data set is, and what tells a person's records from one another.
+
+    Args:
+      source: the records: of a folder or of arrays, all parts.
+      person: how to tell, as --person takes it.
+      name: of the data set, for errors.
+
+    Returns:
+      ([who], [bytes] or None where records have no names).
+
+    Raises:
+      UsageError: the data set does not say, or a file's name does not.
+    """
+    listing, passed = getattr(source, "listing", None), getattr(source, "persons", None)
+    if listing is None and not hasattr(source, "persons"):
+        raise checks.UsageError(
+            f"person applies to folders and arrays, received {person!r} for {name}: leave --person out."
+        )
+    if listing is None:
+        if person != "passed" or passed is None:
+            raise checks.UsageError(
+                "persons of arrays are passed with them: tfdps.train(config, (images, labels, "
+                f"persons)) and RunConfig(person='passed'); received person={person!r} and "
+                f"{'no persons' if passed is None else 'persons'}."
+            )
+        return passed.tolist(), None
+    names = [listing.name(number) for number in range(len(listing.files))]
+    if person == "column":
+        if listing.persons is None:
+            raise checks.UsageError(
+                f"person=column needs a CSV file with the column person, received none for {name}: give "
+                "--labels_csv, or another --person."
+            )
+        return listing.persons, names
+    if person == "passed":
+        raise checks.UsageError(
+            f"person=passed is for arrays, received it for {name}: take folder, column or a pattern."
+        )
+    of_file = _by_folder if person == "folder" else _by_pattern(run_checks.person_pattern(person))
+    whose = [of_file(listing, file) for file in listing.files]
+    unknown = [f for f, who in zip(listing.files, whose, strict=True) if who is None]
+    if unknown:
+        rule = (
+            "a file must lie in a folder of its person, in that of its class"
+            if person == "folder"
+            else f"files' names without their endings must match {person}"
+        )
+        first = ", ".join(str(file.relative_to(listing.folder)) for file in unknown[:_MOST_NAMED])
+        raise checks.UsageError(
+            f"person={person}: {rule}; {len(unknown)} of {len(whose)} do not: {first}"
+            f"{', ...' if len(unknown) > _MOST_NAMED else ''}."
+        )
+    return whose, names
+
+
+def _by_folder(listing, file):
+    parts = file.relative_to(listing.folder).parts[:-1]
+    parts = parts[1:] if listing.by_sub_folder else parts
+    return parts[0] if parts else None
+
+
+def _by_pattern(pattern):
+    def who(listing, file):
+        found = pattern.fullmatch(file.stem)
+        return found and found.group(1)
+
+    return who
+
+
 def units(
-    persons: Sequence[Hashable], images_per_person: int, names: Sequence[bytes] | None = None
+    persons: Sequence[Hashable], names: Sequence[bytes] | None, images_per_person: int
 ) -> np.ndarray:
     """Returns the records of each person, int64 [n, images_per_person], -1 where there are fewer.
 
@@ -23,12 +95,12 @@ def units(
 
     Args:
       persons: whose each record is, of all records of the data set.
+      names: of each record, no two of a person alike; None: its number among that person's.
       images_per_person: the most records of a person, >= 1.
-      names: of each record, no two of a person alike; default: its number among that person's.
 
     Examples:
       >>> import tfdps
-      >>> tfdps.data.persons.units(["ann", "bob", "ann", "ann"], 2)[1]
+      >>> tfdps.data.persons.units(["ann", "bob", "ann", "ann"], None, 2)[1]
       array([ 1, -1])
     """
     checks.at_least("images_per_person", images_per_person, 1)

@@ -12,6 +12,7 @@ import urllib.parse
 import urllib.request
 
 from tfdps import checks, console
+from tfdps.data import names
 
 PROBE_SECS = 5.0
 
@@ -44,7 +45,7 @@ def find(name, data_dir):
         close = difflib.get_close_matches(name.lower(), known) or ["mnist", "cifar10", "celeb_a"]
         raise checks.UsageError(
             f"dataset must be a tfds name (such as {', '.join(close)}), folder:PATH or digits; "
-            f"received {name!r}."
+            f"received {name!r}.{names.hint(name)}"
         ) from error
     except Exception as error:  # a builder's own code: a bad config, version or argument
         raise checks.UsageError(f"tfds cannot build {name!r}: {_brief(error)}") from error

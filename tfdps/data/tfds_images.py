@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 
 from tfdps import checks
-from tfdps.data import partition, tfds_builder
+from tfdps.data import partition, tfds_builder, tfds_features
 
 BATCH = 256  # records a read: small beside the array they go into
 _LABELS_A_READ = 4096
@@ -25,7 +25,7 @@ class Records:
     Args:
       name: a tfds name, with "/config" and ":version" as tfds has it.
       data_dir: where tfds keeps its data; default: tfds's own.
-      label: the name of the class feature; see `data.load`.
+      label: the name of the class feature, or none; see `data.load`.
       image_size: side in pixels to resize to; default: as they are.
       split: a split of the set.
       part: (index, count), see `parts`: records next to each other, so that a part reads its files.
@@ -50,8 +50,9 @@ class Records:
             if not builder.is_prepared():
                 tfds_builder.prepare(builder, name)
             checks.one_of("split", split, tuple(builder.info.splits))
-            self._image_path = _image_path(builder)
-            self._label_path, self.class_names = _label(builder, label)
+            self._image_path = tfds_features.image_path(builder)
+            label_path, self.class_names = tfds_features.label(builder, label)
+        self._keys_of_label = label_path.split("/") if label_path else []
         self.total = builder.info.splits[split].num_examples
         if self.total == 0:
             raise checks.UsageError(f"split {split} of {name} is empty.")
@@ -76,6 +77,8 @@ class Records:
 
     def labels(self):
         """Returns the labels int32 [n] of `read`, without reading an image."""
+        if not self._keys_of_label:
+            return np.zeros(len(self), np.int32)
         found = np.empty(len(self), np.int32)
         with tfds_builder.quiet():
             records = self._open(0, len(self), image=False, in_order=True).map(self._label_of)
@@ -116,8 +119,9 @@ class Records:
         in_order: as they are numbered; else as fast as several files can be read, always alike.
         """
         tfds, fields = tfds_builder.import_tfds(), True
-        for key in reversed(self._label_path.split("/")):
+        for key in reversed(self._keys_of_label):
             fields = {key: fields}
+        fields = {} if fields is True else fields
         if image:
             fields[self._image_path] = True
         decoders = None if decode else {self._image_path: tfds.decode.SkipDecoding()}
@@ -134,8 +138,8 @@ class Records:
     def _label_of(self, record):
         import tensorflow as tf
 
-        label = record
-        for key in self._label_path.split("/"):
+        label = record if self._keys_of_label else 0
+        for key in self._keys_of_label:
             label = label[key]
         return tf.cast(label, tf.int32)
 
@@ -214,77 +218,3 @@ def count(name, *, data_dir=None, split="train"):
             )
         checks.one_of("split", split, tuple(builder.info.splits))
         return builder.info.splits[split].num_examples
-
-
-def _image_path(builder):
-    """Returns the name of the one uint8 image feature with 1 or 3 channels."""
-    tfds, features = tfds_builder.import_tfds(), builder.info.features
-    images = [n for n, f in features.items() if type(f) is tfds.features.Image]
-    supervised = (builder.info.supervised_keys or (None,))[0]
-    if supervised in images:
-        images = [supervised]
-    elif "image" in images:
-        images = ["image"]
-    if len(images) != 1:
-        raise checks.UsageError(
-            f"{builder.name} must have one image feature; its features are: {', '.join(features)}."
-        )
-    feature = features[images[0]]
-    if feature.np_dtype != np.uint8 or feature.shape[-1] not in (1, 3):
-        raise checks.UsageError(
-            f"images of {builder.name} must be uint8 with 1 or 3 channels, received "
-            f"{np.dtype(feature.np_dtype).name} of shape {feature.shape}."
-        )
-    return images[0]
-
-
-def _label(builder, label):
-    """Returns (the feature's path, its class names) of `label`, or of the only one there is."""
-    tfds = tfds_builder.import_tfds()
-    candidates = dict(_label_features(builder.info.features))
-    if label is None:
-        path = _default_label(builder, candidates)
-    else:
-        matches = [path for path in candidates if label in (path, path.split("/")[-1])]
-        if label not in matches and len(matches) != 1:
-            raise checks.UsageError(
-                f"label must be one of {', '.join(candidates) or 'none'} for {builder.name}, "
-                f"received {label!r}."
-            )
-        path = label if label in matches else matches[0]
-    feature, short = candidates[path], path.split("/")[-1]
-    if isinstance(feature, tfds.features.ClassLabel):
-        return path, tuple(feature.names or ())
-    return path, (f"not {short}", short)
-
-
-def _default_label(builder, candidates):
-    tfds = tfds_builder.import_tfds()
-    supervised = (builder.info.supervised_keys or (None, None))[1]
-    classes = [p for p, f in candidates.items() if isinstance(f, tfds.features.ClassLabel)]
-    if isinstance(supervised, str) and supervised in candidates:
-        return supervised
-    for only in (classes, list(candidates)):
-        if len(only) == 1:
-            return only[0]
-    if not candidates:
-        raise checks.UsageError(
-            f"{builder.name} has no ClassLabel or bool feature to condition on."
-        )
-    raise checks.UsageError(
-        f"{builder.name} has several labels; choose one with --label=...: {', '.join(candidates)}."
-    )
-
-
-def _label_features(features, prefix=""):
-    """Yields (path, feature) of all ClassLabel and scalar bool features, "a/b" for nested ones."""
-    tfds = tfds_builder.import_tfds()
-    for name, feature in features.items():
-        if isinstance(feature, tfds.features.FeaturesDict):
-            yield from _label_features(feature, f"{prefix}{name}/")
-        elif isinstance(feature, tfds.features.ClassLabel) or (
-            isinstance(feature, tfds.features.Tensor)
-            and feature.shape == ()
-            and feature.np_dtype == np.bool_
-        ):
-            yield prefix + name, feature

@@ -10,7 +10,9 @@ from tfdps.samplers import saved_model_sampler
 from tfdps.samplers.base import Sampler
 from tfdps.training import run_dir
 
-_DATA_FLAGS = ("dataset", "label", "image_size", "class_names")
+# How a file becomes pixels: held-out ones too.
+_OF_FILES = ("max_value", "background", "fit")
+_DATA_FLAGS = ("dataset", "label", "labels_csv", "image_size", "class_names", *_OF_FILES)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -99,6 +101,7 @@ class Subject:
             image_size=self._data["image_size"] if same else self.sampler.image_shape[0],
             channels=self._channels(name),
             split=split,
+            **self._of_files(name),
         )
         return self._heldout(dataset, at_least)
 
@@ -126,6 +129,10 @@ class Subject:
     def _channels(self, name):
         """The generator's, as a folder's images are taken; another set has its own."""
         return self.sampler.image_shape[-1] if name.startswith("folder:") else None
+
+    def _of_files(self, name):
+        """How a folder's files are read: as those that were trained on."""
+        return {key: self._data[key] for key in _OF_FILES} if name.startswith("folder:") else {}
 
     def _check(self, dataset, what):
         spec, sampler = dataset.spec, self.sampler
@@ -167,7 +174,9 @@ def open_subject(config, options, dataset=None, test_dataset=None):
     if run.started:
         config = dataclasses.replace(config, data_dir=config.data_dir or recorded.data_dir)
     elif trained["dataset"].startswith("folder:") and config.dataset.startswith("folder:"):
-        trained["dataset"] = config.dataset  # the card names the folder without its path
+        # The card names the folder and the CSV file without their paths.
+        trained["dataset"] = config.dataset
+        trained["labels_csv"] = config.labels_csv or trained["labels_csv"]
     if arrays.is_name(trained["dataset"]) and dataset is None:
         raise arrays.missing(trained["dataset"])
     trained["class_names"] = checks.names("class_names", trained["class_names"])

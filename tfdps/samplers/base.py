@@ -27,6 +27,8 @@ class Sampler(abc.ABC):
       >>> sampler = tfdps.load_sampler("saved_models/mnist_eps1/generator.onnx")
       >>> sampler.decode(np.full([2, sampler.latent_dim], 0.5), [3, 4]).shape
       (2, 28, 28, 1)
+      >>> bool((sampler.sample(["3"], seed=0) == sampler.sample([3], seed=0)).all())
+      True
       >>> sum(len(images) for images, labels in sampler.stream([0, 1], num=600, seed=0))
       600
     """
@@ -37,14 +39,14 @@ class Sampler(abc.ABC):
         self.image_shape = tuple(card.image_shape)
         self.latent_dim = card.latent_dim
 
-    def sample(self, labels: Sequence[int] | np.ndarray, seed: int) -> np.ndarray:
+    def sample(self, labels: Sequence[int] | Sequence[str] | np.ndarray, seed: int) -> np.ndarray:
         """Returns uint8 images [n, H, W, C], one for each label; the same for the same seed.
 
         Image i depends on the seed, on i and on its label alone: a longer list of labels begins
         with the images of the shorter one (up to float32 rounding, one grey level).
 
         Args:
-          labels: integers [n] in [0, num_classes), n >= 1.
+          labels: integers [n] in [0, num_classes), or class names [n]; n >= 1.
           seed: an integer in [0, 2**31).
 
         Raises:
@@ -59,12 +61,13 @@ class Sampler(abc.ABC):
         )
 
     def stream(
-        self, classes: Sequence[int] | np.ndarray, num: int, seed: int
+        self, classes: Sequence[int] | Sequence[str] | np.ndarray, num: int, seed: int
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Returns an iterator of (images, labels), the images of `sample` chunk by chunk.
 
         Args:
-          classes: integers [k] in [0, num_classes), k >= 1; the labels are these in turn.
+          classes: integers [k] in [0, num_classes), or class names [k], k >= 1; the labels are these in
+            turn.
           num: how many images in all, at least 1.
           seed: an integer in [0, 2**31).
 
@@ -81,12 +84,14 @@ class Sampler(abc.ABC):
 
         return chunks()
 
-    def decode(self, z: np.ndarray, labels: Sequence[int] | np.ndarray) -> np.ndarray:
+    def decode(
+        self, z: np.ndarray, labels: Sequence[int] | Sequence[str] | np.ndarray
+    ) -> np.ndarray:
         """Returns float32 images [n, H, W, C] in [-1, 1], one for each latent and label.
 
         Args:
           z: finite numbers [n, latent_dim]; the generator was trained on z uniform on [0, 1].
-          labels: integers [n] in [0, num_classes), n >= 1.
+          labels: integers [n] in [0, num_classes), or class names [n]; n >= 1.
 
         Raises:
           UsageError: for latents of another shape, or labels outside their range.
@@ -114,7 +119,7 @@ class Sampler(abc.ABC):
         """float32 images of float32 latents and int32 labels."""
 
     def _checked(self, labels):
-        return class_labels.check(labels, len(self.class_names))
+        return class_labels.numbers(labels, self.class_names)
 
 
 def _checked_seed(seed):

@@ -42,9 +42,9 @@ def open_writer(
 
     Args:
       out: *.png for a grid in the order given, of at most 10,000 images; *.npz for the arrays
-        images and labels; *.parquet for rows of a PNG image and its label, as the Hugging Face
-        `datasets` library reads them (needs pyarrow); a path that ends in "/" or has no suffix for a
-        folder of PNG files, one sub-folder a class, which --dataset=folder:PATH reads.
+        images, labels and class_names; *.parquet for rows of a PNG image and its label, as the Hugging
+        Face `datasets` library reads them (needs pyarrow); a path that ends in "/" or has no suffix for
+        a folder of PNG files, one sub-folder a class, which --dataset=folder:PATH reads.
       count: how many images will come in all.
       image_shape: (H, W, C).
       class_names: the name of each label.
@@ -187,14 +187,13 @@ class _Grid(_Writer):
 
 
 class _Npz(_Writer):
-    """A zip of two .npy members: images as they come, labels from a file beside it at the end."""
+    """A zip of .npy members: images as they come, labels from a file beside it at the end."""
 
     _images_name, _images_dtype = "images", "|u1"
     _labels_name, _labels_dtype = "labels", "<i4"
 
     def __init__(self, path, count, image_shape, class_names):
-        del class_names
-        self._count = count
+        self._count, self._class_names = count, class_names
         self._labels = tempfile.TemporaryFile(dir=os.path.dirname(path))  # noqa: SIM115
         self._zip = zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1)
         image = self._stored(np.zeros((1, *image_shape), np.uint8))[0]
@@ -222,6 +221,11 @@ class _Npz(_Writer):
         self._labels.seek(0)
         with self._member(self._labels_name, self._labels_dtype, ()) as member:
             shutil.copyfileobj(self._labels, member)
+        if self._class_names:
+            with self._zip.open("class_names.npy", "w") as member:
+                np.lib.format.write_array(
+                    member, np.array(self._class_names, str), allow_pickle=False
+                )
 
     def close(self):
         self._images.close()

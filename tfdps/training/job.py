@@ -48,7 +48,8 @@ def _train(config, records, on, stop):
     plan = _shared_plan(on, run, config, dataset.size)
     if on.is_chief:  # who speaks for all workers
         _logger.info(plan_lines.of_plan(plan, on))
-        _logger.info(plan_lines.of_data(dataset))
+        for line in (plan_lines.of_data(dataset), *dataset.notes):
+            _logger.info(line)
     model = builders.build_model(
         config, dataset.spec, plan, on=on
     )  # what refuses must start no run

@@ -30,7 +30,11 @@ def of_plan(plan, on):
 def of_data(dataset):
     """Returns what is declared of the data, and taken as public, as one line."""
     spec = dataset.spec
+    height, width, channels = spec.image_shape
+    what = f"{dataset.size} images"
+    if dataset.units is not None:
+        what = f"{dataset.size} persons with at most {dataset.units.shape[1]} images each"
     return (
-        f"Public: {dataset.size} records of {'x'.join(map(str, spec.image_shape))}, "
-        f"{spec.num_classes} classes: {checks.listed(spec.class_names)}."
+        f"Public: {what}, {height}x{width} {'grey' if channels == 1 else 'colour'}, "
+        f"{checks.counted_classes(spec.class_names)}."
     )

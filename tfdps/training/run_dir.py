@@ -13,7 +13,7 @@ from tfdps.accounting import ledger
 from tfdps.accounting.events import NoiseEvent
 from tfdps.accounting.plan import PrivacyPlan
 from tfdps.artefacts import layout
-from tfdps.config import run_config
+from tfdps.config import fields, run_config
 from tfdps.data import arrays
 from tfdps.data.dataset import Dataset, DatasetSpec, StreamedDataset
 from tfdps.training import nonprivate
@@ -122,12 +122,14 @@ class RunDir:
             "dataset_size": new.dataset_size == num_records,
             "channels": new.channels == spec.image_shape[-1],
             "class_names": sorted(classes) == sorted(spec.class_names),
+            "fit": new.fit == "squash",
+            "background": new.background == "white",
         }
         for name, before, now, policy in old.differences(new):
-            if policy != run_config.FREE and not (before is None and declares.get(name)):
+            if policy != fields.FREE and not (before is None and declares.get(name)):
                 what = {
-                    run_config.GUARANTEE: "the privacy guarantee",
-                    run_config.MODEL: "the generator",
+                    fields.GUARANTEE: "the privacy guarantee",
+                    fields.MODEL: "the generator",
                 }
                 back = f"Use --{name}={before}" if before is not None else f"Leave --{name} out"
                 raise checks.UsageError(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import os
 
 import tensorflow as tf
 
@@ -75,7 +76,9 @@ def lost_line(lost, plan, fate):
 
 def public_flags(config, spec):
     """Returns the run's flags as lines, without this machine's paths: as the model card has them."""
-    public = dataclasses.replace(config, dataset=spec.name, data_dir=None, model_dir=None, tpu=None)
+    csv = config.labels_csv and os.path.basename(config.labels_csv)
+    paths = {"labels_csv": csv, "data_dir": None, "model_dir": None, "tpu": None}
+    public = dataclasses.replace(config, dataset=spec.name, **paths)
     return public.to_flags().splitlines()
 
 
