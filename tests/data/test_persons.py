@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
+import tfdps
 from tfdps import checks
-from tfdps.data import loading, persons
+from tfdps.data import counting, loading, persons
 from tfdps.data.dataset import chosen_units
 from tfdps.mechanisms.batches import PoissonBatches
 
@@ -117,3 +119,79 @@ class TestDraws:
         np.testing.assert_array_equal(weights.sum(axis=1), [2] * 5)
         assert (images.numpy().reshape(5, 4, -1)[weights == 0] == 0).all()
         assert (images.numpy().reshape(5, 4, -1)[weights > 0] > 0).all()
+
+
+class TestFolders:
+    @pytest.fixture
+    def folder(self, tmp_path):
+        """Two classes; six persons, each with two images in each class, in folders of their own."""
+        for kind in ("cat", "dog"):
+            for person in range(6):
+                own = tmp_path / kind / f"p{person}"
+                own.mkdir(parents=True)
+                for number in range(2):
+                    grey = np.full((8, 8), 40 * person + number, np.uint8)
+                    Image.fromarray(grey).save(own / f"p{person}_{kind}{number}.png")
+        return tmp_path
+
+    def load(self, folder, **settings):
+        return loading.load(f"folder:{folder}", image_size=8, **settings)
+
+    @pytest.mark.parametrize("person", ["folder", r"(p[0-9])_.*"])
+    def test_a_persons_images_are_together_whatever_their_class(self, folder, person):
+        dataset = self.load(folder, person=person, images_per_person=4)
+        assert (dataset.size, len(dataset)) == (6, 24)
+        for row in dataset.units:
+            assert len(set(dataset.images[row, 0, 0, 0] // 40)) == 1
+            assert sorted(dataset.labels[row]) == [0, 0, 1, 1]
+
+    def test_a_column_says_whose_images_are(self, folder):
+        lines = [
+            f"{p.relative_to(folder)},{p.parts[-3]},who {p.stem[1]}" for p in folder.rglob("*.png")
+        ]
+        csv = folder / "labels.csv"
+        csv.write_text("\n".join(["file,label,person", *lines]))
+        dataset = self.load(folder, labels_csv=str(csv), person="column", images_per_person=3)
+        assert dataset.size == 6
+        assert (dataset.units >= 0).all()  # three of four
+        assert not any("look like" in note for note in dataset.notes)
+        assert any(
+            "24 images of 6. Epsilon" in note and "--person=column" in note
+            for note in self.load(folder, labels_csv=str(csv)).notes
+        )
+
+    @pytest.mark.parametrize(
+        ("person", "told"),
+        [
+            (r"(q[0-9])_.*", "must match .*; 24 of 24 do not: cat/p0/p0_cat0.png"),
+            ("column", "needs a CSV file with the column person"),
+            ("passed", "is for arrays"),
+        ],
+    )
+    def test_what_says_of_nobody_is_refused(self, folder, person, told):
+        with pytest.raises(checks.UsageError, match=told):
+            self.load(folder, person=person)
+
+    def test_a_folder_of_no_persons_is_refused(self, folder):
+        Image.new("L", (8, 8)).save(folder / "cat" / "lost.png")
+        with pytest.raises(checks.UsageError, match="1 of 25 do not: cat/lost.png"):
+            self.load(folder, person="folder")
+
+    def test_without_the_option_names_that_look_like_persons_give_a_warning(self, folder):
+        [note] = [note for note in self.load(folder).notes if "several images a person" in note]
+        assert "24 images of 6" in note
+        assert "--person=folder" in note
+
+    @pytest.mark.parametrize("name", ["IMG_{:04d}.png", "{}.png", "scan{}.png"])
+    def test_plain_numbers_give_none(self, tmp_path, name):
+        for kind in ("cat", "dog"):
+            (tmp_path / kind).mkdir()
+            for number in range(8):
+                Image.new("L", (8, 8)).save(tmp_path / kind / name.format(number))
+        assert not any("person" in note for note in self.load(tmp_path).notes)
+
+    def test_account_counts_persons(self, folder):
+        config = tfdps.RunConfig(dataset=f"folder:{folder}", person="folder")
+        size, lines = counting.counted_of(config)
+        assert size == 6
+        assert "24 images; 6 persons" in lines[0].replace(", 2 classes: cat, dog", "")

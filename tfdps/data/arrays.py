@@ -87,8 +87,8 @@ class Records:
         self._labels = _checked_labels(labels, len(self._images), self.class_names)
         self.image_shape = self._images.shape[1:]
         self.total, self.channels = len(self._images), self.image_shape[-1]
-        self.fingerprint = _fingerprint(self._images, self._labels)
         self.persons = None if persons is None else _checked_persons(persons, self.total)
+        self.fingerprint = _fingerprint(self._images, self._labels, self.persons)
         self._part = partition.strided(part)
 
     def __len__(self):
@@ -208,8 +208,10 @@ def _array(name, values):
         raise checks.UsageError(f"{name} must be one array, all of one shape: {error}.") from error
 
 
-def _fingerprint(images, labels):
+def _fingerprint(images, labels, persons):
     digest = hashlib.sha256(f"{images.shape}".encode())
+    if persons is not None:
+        digest.update("\0".join(map(str, persons.tolist())).encode())
     for array in (images, labels):
         digest.update(np.ascontiguousarray(array))
     return digest.hexdigest()

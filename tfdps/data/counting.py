@@ -2,7 +2,7 @@
 
 from tfdps import checks
 from tfdps.config import data_settings
-from tfdps.data import declared, digits, listings, names
+from tfdps.data import declared, digits, listings, names, persons
 
 
 def dataset_size(
@@ -63,7 +63,15 @@ def counted_of(config):
         f"{len(found.files):,} images, {checks.counted_classes(found.class_names)}",
         *found.aside(),
     ]
-    return len(found.files), (f"Found: {'; '.join(about)}.",)
+    size, doubt = len(found.files), None
+    if config.person is None:
+        doubt = persons.hint(found)
+    else:
+        whose, _ = persons.of_listing(found, config.person, names.public(config.dataset))
+        size = len(set(whose))
+        about.insert(1, f"{size:,} persons")
+    lines = [f"Found: {'; '.join(about)}.", doubt]
+    return size, tuple(line for line in lines if line)
 
 
 def _listing(name, split, label, labels_csv, class_names):

@@ -144,6 +144,8 @@ def load(
     declared.check_size(public, size, dataset_size, "records" if units is None else "persons")
     declared.check_records(public, source, channels, class_names)
     result = _loaded(source, public, split, records_mib)
+    if person is None and (doubt := persons.hint_of(source)):
+        result = dataclasses.replace(result, notes=(*result.notes, doubt))
     return dataclasses.replace(result, units=units, **_size(result, size))
 
 

@@ -1,6 +1,7 @@
 """Which records are whose: the persons of a data set, as units of privacy."""
 
 import hashlib
+import re
 from collections.abc import Hashable, Sequence
 
 import numpy as np
@@ -9,6 +10,9 @@ from tfdps import checks
 from tfdps.config import run_checks
 
 _MOST_NAMED = 5  # of the files that do not say whose they are
+_PATTERN = "'(.+)[-_ ].*'"
+_NUMBERED = re.compile(r"(.+)[-_ ]([0-9]+|[A-Za-z])")
+_FEWEST_PERSONS, _IMAGES_OF_A_PERSON = 5, 1.5  # below which names are not taken for persons'
 _KEY = b"tfdps images of a person"
 
 
@@ -39,12 +43,17 @@ def of_records(source, person, name):
                 f"{'no persons' if passed is None else 'persons'}."
             )
         return passed.tolist(), None
+    return of_listing(listing, person, name)
+
+
+def of_listing(listing, person, name):
+    """`of_records` of a folder, by the folder_files.Listing of its files."""
     names = [listing.name(number) for number in range(len(listing.files))]
     if person == "column":
         if listing.persons is None:
             raise checks.UsageError(
-                f"person=column needs a CSV file with the column person, received none for {name}: give "
-                "--labels_csv, or another --person."
+                "person=column needs a CSV file with the column person, received none for "
+                f"{name}: give --labels_csv, or another --person."
             )
         return listing.persons, names
     if person == "passed":
@@ -66,6 +75,40 @@ def of_records(source, person, name):
             f"{', ...' if len(unknown) > _MOST_NAMED else ''}."
         )
     return whose, names
+
+
+def hint_of(source):
+    """Returns `hint` of what a data set's records come from; None where that is no folder."""
+    listing = getattr(source, "listing", None)
+    return None if listing is None else hint(listing)
+
+
+def hint(listing):
+    """Returns a warning where images of a folder seem to be of fewer persons than images, else None.
+
+    By a column person, by sub-folders of the classes, or by names that end in a number or a letter
+    after a dash, an underscore or a space; what begins alike is then taken for one person's.
+
+    Args:
+      listing: the folder_files.Listing.
+    """
+    prefixes = [_NUMBERED.fullmatch(file.stem) for file in listing.files]
+    told = {
+        "column": listing.persons,
+        "folder": [_by_folder(listing, file) for file in listing.files],
+        _PATTERN: [found and found.group(1) for found in prefixes],
+    }
+    for person, whose in told.items():
+        if whose is None or None in whose:
+            continue
+        count = len(set(whose))
+        if _FEWEST_PERSONS <= count <= len(whose) / _IMAGES_OF_A_PERSON:
+            return (
+                f"These look like several images a person: {len(whose):,} images of {count:,}. Epsilon "
+                f"is that of one image; a person's is larger. --person={person} gives a person's, with "
+                "--images_per_person=K for at most K images of each."
+            )
+    return None
 
 
 def _by_folder(listing, file):
