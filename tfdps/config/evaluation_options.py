@@ -16,6 +16,7 @@ def _field(default, help_text):
     return dataclasses.field(default=default, metadata={"help": help_text})
 
 
+@checks.known_fields
 @dataclasses.dataclass(frozen=True)
 class EvaluationOptions:
     """How an export is evaluated and a run audited. Field names are the flags' names.

@@ -26,6 +26,7 @@ def _field(default, help_text, *, resume=FREE, choices=None):
     )
 
 
+@checks.known_fields
 @dataclasses.dataclass(frozen=True)
 class RunConfig:
     """What one run trains, on what, at which privacy. Field names are the flags' names.
@@ -251,15 +252,11 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         checks.one_of("mechanism", self.mechanism, mechanism_registry.NAMES)
+        checks.field_types(self)
         defaults = {**self._entry.defaults, **refiners.DEFAULTS.get(self.refiner, {})}
         for name, value in defaults.items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
-        checks.field_types(self)
-        for field in dataclasses.fields(self):
-            value, choices = getattr(self, field.name), field.metadata["choices"]
-            if choices is not None and value is not None:
-                checks.one_of(field.name, value, choices)
         run_checks.check(self, self._entry)
 
     @property
