@@ -96,7 +96,7 @@ def known_fields(kind: type[_T]) -> type[_T]:
         for name in settings:
             if name not in known:
                 near = difflib.get_close_matches(name, known, 1)
-                meant = f"did you mean {near[0]}?" if near else f"they are {', '.join(known)}."
+                meant = f"did you mean {near[0]}?" if near else f"they are {listed(known)}."
                 raise UsageError(f"{kind.__name__} has no setting {name!r}: {meant}")
         construct(self, *values, **settings)
 

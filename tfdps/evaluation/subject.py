@@ -1,11 +1,12 @@
 """What is evaluated: an export, the real images it was trained on, and real images it was not."""
 
 import dataclasses
+import os
 import pathlib
 
 from tfdps import checks
 from tfdps.config import flags
-from tfdps.data import arrays, loading
+from tfdps.data import arrays, loading, location
 from tfdps.samplers import saved_model_sampler
 from tfdps.samplers.base import Sampler
 from tfdps.training import run_dir
@@ -40,7 +41,7 @@ class Subject:
         if self.passed[1] is not None:
             return "arrays", "test"
         name = self._options.eval_dataset or self._data["name"]
-        default = "train" if name.startswith("folder:") else "test"
+        default = "train" if location.is_folder(name) else "test"
         return name, self._options.eval_split or default
 
     def training(self):
@@ -82,14 +83,15 @@ class Subject:
                 f"{name} has no test split: pass held-out records, test_dataset=(images, labels), or "
                 "name a set with eval_dataset."
             )
-        if name.startswith("folder:") and not self._options.eval_dataset:
+        if location.is_folder(name) and not self._options.eval_dataset:
             raise checks.UsageError(
                 f"{name} has no test split: give held-out images with --eval_dataset=folder:PATH, "
                 "a folder with the same sub-folders."
             )
-        if (name, split) == (self._data["name"], "train"):
+        if split == "train" and location.same(name, self._data["name"]):
             raise checks.UsageError(
-                f"eval_split must be images that were not trained on, received {split!r} of {name}."
+                "eval_dataset and eval_split must be images that were not trained on, received "
+                f"{split!r} of {name}."
             )
         same = name == self._data["name"]
         dataset = loading.load(
@@ -125,7 +127,7 @@ class Subject:
 
     def _channels(self, name):
         """The generator's, as a folder's images are taken; another set has its own."""
-        return self.sampler.image_shape[-1] if name.startswith("folder:") else None
+        return self.sampler.image_shape[-1] if location.is_folder(name) else None
 
     def _check(self, dataset, what):
         spec, sampler = dataset.spec, self.sampler
@@ -145,7 +147,7 @@ def open_subject(config, options, dataset=None, test_dataset=None):
     """Returns the Subject at `config.model_dir`: a run's folder, or an export alone.
 
     The data set is the one the export was trained on; `config.data_dir` says where tfds has it, and
-    `config.dataset` where a folder of images is now.
+    `config.dataset` where a folder of images is now, for a run one with the same files.
 
     Args:
       config: the RunConfig of the command line.
@@ -166,14 +168,27 @@ def open_subject(config, options, dataset=None, test_dataset=None):
     trained = {name: getattr(recorded, name) for name in _DATA_FLAGS}
     if run.started:
         config = dataclasses.replace(config, data_dir=config.data_dir or recorded.data_dir)
-    elif trained["dataset"].startswith("folder:") and config.dataset.startswith("folder:"):
-        trained["dataset"] = config.dataset  # the card names the folder without its path
+    if location.is_folder(trained["dataset"]):
+        # The card names the folder without its path, and a run's may have moved.
+        trained["dataset"] = _folder(trained["dataset"], config.dataset)
     if arrays.is_name(trained["dataset"]) and dataset is None:
         raise arrays.missing(trained["dataset"])
     trained["class_names"] = checks.names("class_names", trained["class_names"])
     source = {"name": trained.pop("dataset"), "data_dir": config.data_dir, **trained}
     passed = (dataset, test_dataset)
     return Subject(sampler, _report_dir(run, options), run, source, options, passed)
+
+
+def _folder(recorded, given):
+    """The folder:PATH of the training images: `given`, where that is one; it must be there."""
+    name = given if location.is_folder(given) else recorded
+    if not os.path.isdir(location.path(name)):
+        raise checks.UsageError(
+            f"the images that were trained on are not at {location.path(name)}: say "
+            "with --dataset=folder:PATH where they are now. A run takes them if their fingerprint is the "
+            "same."
+        )
+    return name
 
 
 def _report_dir(run, options):
