@@ -185,8 +185,8 @@ def _folder(recorded, given):
     if not os.path.isdir(location.path(name)):
         raise checks.UsageError(
             f"the images that were trained on are not at {location.path(name)}: say "
-            "with --dataset=folder:PATH where they are now. A run takes them if their fingerprint is the "
-            "same."
+            "with --dataset=folder:PATH where they are now. A run takes them if their fingerprint is "
+            "the same."
         )
     return name
 
