@@ -1,7 +1,10 @@
 """One shape of argument error: the name, what came and what is allowed, whatever came."""
 
 import dataclasses
+import json
 import math
+import os
+import pathlib
 import typing
 
 import numpy as np
@@ -61,7 +64,8 @@ class TestIntegers:
         assert checks.at_least("steps", value, 2) is value
 
 
-@dataclasses.dataclass
+@checks.known_fields
+@dataclasses.dataclass(frozen=True)
 class Settings:
     name: str = "x"
     size: typing.Optional[int] = None
@@ -99,3 +103,46 @@ class TestFieldTypes:
         with pytest.raises(checks.UsageError) as error:
             checks.field_types(Settings(**values))
         assert str(error.value) == message
+
+
+class TestSettings:
+    @pytest.mark.parametrize(
+        ("name", "value", "plain"),
+        [
+            ("size", np.int64(16), 16),
+            ("size", np.uint8(16), 16),
+            ("size", 16.0, 16),
+            ("scale", np.float32(0.25), 0.25),
+            ("scale", np.float64(0.25), 0.25),
+            ("scale", np.int32(2), 2.0),
+            ("fast", np.True_, True),
+            ("name", pathlib.Path("a") / "b", os.path.join("a", "b")),
+        ],
+    )
+    def test_values_of_numpy_and_paths_become_plain_ones(self, name, value, plain):
+        settings = Settings(**{name: value})
+        checks.field_types(settings)
+        found = getattr(settings, name)
+        assert found == plain
+        assert type(found) is type(plain)
+        json.dumps(dataclasses.asdict(settings))
+
+    @pytest.mark.parametrize(
+        ("settings", "message"),
+        [
+            ({"sizes": 1}, "Settings has no setting 'sizes': did you mean size?"),
+            ({"x": 1}, "Settings has no setting 'x': they are name, size, scale, fast."),
+        ],
+    )
+    def test_an_unknown_one_is_named_with_what_was_meant(self, settings, message):
+        with pytest.raises(checks.UsageError) as error:
+            Settings(**settings)
+        assert str(error.value) == message
+        with pytest.raises(checks.UsageError):
+            dataclasses.replace(Settings(), **settings)
+
+
+@pytest.mark.parametrize("value", [np.array([1, 3]), [1], {}, "2", None])
+def test_what_is_none_of_the_choices_is_named_whatever_it_is(value):
+    with pytest.raises(checks.UsageError, match="channels must be one of 1, 3; received"):
+        checks.one_of("channels", value, (1, 3))

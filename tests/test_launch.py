@@ -4,8 +4,10 @@ import json
 import pathlib
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from tfdps.commands import sample, verify
 from tfdps.config import evaluation_options, flags
 from tfdps.config.run_config import RunConfig
 from tfdps.data import digits, loading
+from tfdps.data.dataset import DatasetSpec
 from tfdps.evaluation import subject
 from tfdps.serving import demo
 from tfdps.training import run_dir
@@ -82,6 +85,45 @@ class TestOneCommandAgain:
         asked = ["--target_epsilon=1", "--flagfile=mnist.flags", "--mode=account"]
         found = float(re.search(r"epsilon by PLD +([\d.]+)", succeeds(capsys, *asked))[1])
         assert 0.99 < found <= 1
+
+
+class TestFromPython:
+    """The command as a function: in a program, a notebook, a thread of a server."""
+
+    @pytest.mark.parametrize("program", [[], ["tfdps"], ["/usr/bin/tfdps"]])
+    def test_no_flag_is_dropped_with_or_without_a_program(self, capsys, tmp_path, program):
+        folder = image_folder(tmp_path / "images")
+        assert launch.main([*program, f"--dataset=folder:{folder}", "--mode=account"]) == 0
+        assert re.search(r"records N +12\n", capsys.readouterr().out)
+
+    def test_a_path_is_a_word(self, capsys, tmp_path):
+        assert launch.main([tmp_path, "--version"]) == 0
+
+    def test_no_words_at_all_are_a_command_without_flags(self, capsys):
+        assert launch.main([]) == 2
+        assert "model_dir is missing" in capsys.readouterr().err
+
+    @pytest.mark.slow  # a run
+    def test_a_thread_trains_and_leaves_signals_to_the_program(self, tmp_path):
+        folder, found = image_folder(tmp_path / "images"), []
+        before = signal.getsignal(signal.SIGTERM)
+        words = [f"--dataset=folder:{folder}", "--image_size=8", "--latent_dim=3", "--noreport"]
+
+        def train():
+            found.append(launch.main([*words, f"--model_dir={tmp_path}/run"]))
+            found.append(signal.getsignal(signal.SIGTERM))
+
+        thread = threading.Thread(target=train)
+        thread.start()
+        thread.join()
+        assert found == [0, before]
+
+    def test_settings_of_numpy_are_kept_with_a_run(self, tmp_path):
+        config = RunConfig(image_size=np.int64(16), target_epsilon=np.float32(2), mirror=np.True_)
+        run = run_dir.RunDir(tmp_path)
+        run.write(config, DatasetSpec("digits", tuple(np.array([16, 16, 1])), ("0", "1")), 1438)
+        assert run.read()[0] == RunConfig(image_size=16, target_epsilon=2.0, mirror=True)
+        assert run.read()[1].image_shape == (16, 16, 1)
 
 
 class TestBadInput:

@@ -1,12 +1,17 @@
 """One shape of argument error: "clip_norm must be > 0, received -0.5."."""
 
+import collections.abc
 import csv
 import dataclasses
+import difflib
+import functools
 import math
 import numbers
+import os
 import typing
 
 _MOST_LISTED = 12
+_T = typing.TypeVar("_T")
 
 
 class UsageError(ValueError):
@@ -52,7 +57,7 @@ def fraction(name, value, *, zero=False, one=False):
 
 def one_of(name, value, allowed):
     """Returns `value` when it is one of `allowed`; raises UsageError naming them all otherwise."""
-    if value not in allowed:
+    if not (isinstance(value, collections.abc.Hashable) and value in allowed):  # no array is one
         names = ", ".join(str(a) for a in allowed)
         raise UsageError(f"{name} must be one of {names}; received {value!r}.")
     return value
@@ -86,22 +91,45 @@ def counted_classes(names):
     return f"{len(names)} {'class' if len(names) == 1 else 'classes'}: {listed(names)}"
 
 
+def known_fields(kind: type[_T]) -> type[_T]:
+    """Returns a dataclass whose constructor answers a name that is no field by a UsageError."""
+    construct = kind.__init__
+    known = [field.name for field in dataclasses.fields(typing.cast(typing.Any, kind))]
+
+    @functools.wraps(construct)
+    def init(self, *values, **settings):
+        for name in settings:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, 1)
+                meant = f"did you mean {near[0]}?" if near else f"they are {listed(known)}."
+                raise UsageError(f"{kind.__name__} has no setting {name!r}: {meant}")
+        construct(self, *values, **settings)
+
+    setattr(kind, "__init__", init)  # noqa: B010  (type checkers let nobody assign it)
+    return kind
+
+
 def field_types(settings):
     """Checks that each field of a dataclass instance has a value of the type that it is declared with.
 
+    Values of other kinds that mean the same become plain ones: NumPy's numbers and truth values, 3.0
+    for an integer, a pathlib.Path for a text.
+
     Args:
-      settings: the instance. Its fields are declared as str, bool, int or float, or typing.Optional
-        of one of them, which None fits too.
+      settings: the instance, which may be frozen. Its fields are declared as str, bool, int or float,
+        or typing.Optional of one of them; None fits these, and a field that is None by default.
 
     Raises:
       UsageError: naming the first field whose value has another type.
     """
     for field in dataclasses.fields(settings):
         value, kinds = getattr(settings, field.name), typing.get_args(field.type)
-        kind, optional = (kinds or (field.type,))[0], type(None) in kinds
-        what, fits = _KINDS[kind]
-        if not (fits(value) or (optional and value is None)):
+        if value is None and (type(None) in kinds or field.default is None):
+            continue
+        what, fits, plain = _KINDS[(kinds or (field.type,))[0]]
+        if not fits(value):
             raise UsageError(f"{field.name} must be {what}, received {value!r}.")
+        object.__setattr__(settings, field.name, plain(value))
 
 
 def _number(name, value, allowed, holds):
@@ -124,9 +152,20 @@ def _is_integer(value):
     return _is_number(value) and (isinstance(value, numbers.Integral) or float(value).is_integer())
 
 
+def _is_truth(value):
+    """Whether `value` is a truth value of Python or NumPy."""
+    return isinstance(value, bool) or type(value).__name__ in ("bool", "bool_")  # NumPy 2's, 1's
+
+
+def _plain_number(value):
+    """`value` as it is where it is Python's own, an int being one; else as a float."""
+    return value if type(value) in (int, float) else float(value)
+
+
+# {a type: (what it is called, whether a value fits, the plain value of it)}
 _KINDS = {
-    str: ("a text", lambda value: isinstance(value, str)),
-    bool: ("True or False", lambda value: isinstance(value, bool)),
-    int: ("an integer", _is_integer),
-    float: ("a number", _is_number),
+    str: ("a text", lambda value: isinstance(value, str | os.PathLike), os.fspath),
+    bool: ("True or False", _is_truth, bool),
+    int: ("an integer", _is_integer, int),
+    float: ("a number", _is_number, _plain_number),
 }

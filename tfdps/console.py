@@ -5,19 +5,24 @@ for it, by `logging.basicConfig(level=logging.INFO, format="%(message)s")` say.
 """
 
 import contextlib
+import io
 import logging
+import math
 import sys
 
 import tqdm
 
 _SECONDS, _SECONDS_IN_A_LOG = 0.5, 30.0
 _COLUMNS_OF_A_LOG = 100
+_FEW_LINES = 100
 
 
 class Bar(tqdm.tqdm):
-    """A progress bar: on a terminal redrawn twice a second, elsewhere a line every half minute.
+    """A progress bar: on a terminal redrawn twice a second, in a log a line now and then.
 
-    One that does not stay at its end (`leave`) is not in a log before it has lasted half a minute.
+    A log has a line for each of up to 100 steps, and of more of them one every half minute. A bar that
+    does not stay at its end (`leave`) is not in it before it has lasted half a minute. There are no
+    carriage returns in a log, and no empty lines.
 
     Args:
       *args: as tqdm takes them.
@@ -31,27 +36,46 @@ class Bar(tqdm.tqdm):
     def __init__(self, *args, file=None, **settings):
         file = file or sys.stderr
         self._terminal = file.isatty()
+        self._said = None
         self.seconds = _SECONDS if self._terminal else _SECONDS_IN_A_LOG
-        if not self._terminal and not settings.get("leave", True):
-            settings["delay"] = self.seconds
+        if not self._terminal:
+            if not settings.get("leave", True):
+                settings["delay"] = self.seconds
+            elif (settings.get("total") or math.inf) <= _FEW_LINES:
+                self.seconds = 0.0
         super().__init__(
             *args,
             file=file,
             mininterval=self.seconds,
-            maxinterval=self.seconds,
+            maxinterval=_SECONDS if self._terminal else _SECONDS_IN_A_LOG,
             dynamic_ncols=self._terminal,
             ncols=None if self._terminal else _COLUMNS_OF_A_LOG,
             **settings,
         )
 
     def display(self, msg=None, pos=None):
-        """Draws the bar; a log has no line to write over."""
+        """Draws the bar; a log has no line to write over, and is told nothing twice."""
         if self._terminal:
             return super().display(msg, pos)
-        if msg is None:  # "" would clear a line
+        state = self.n, self.postfix
+        if msg is None and state != self._said:  # "" would clear a line
+            self._said = state
             self.fp.write(f"{self}\n")
             self.fp.flush()
         return True
+
+    def clear(self, *args, **settings):
+        """Clears the line of a terminal, for another line to be written."""
+        if self._terminal:
+            super().clear(*args, **settings)
+
+    def close(self):
+        """Ends the bar: one that stays has said in a log how it ended."""
+        if not self._terminal and not self.disable:
+            if self.leave:
+                self.display()
+            self.fp = io.StringIO()  # for the line that tqdm would end or clear
+        super().close()
 
 
 @contextlib.contextmanager

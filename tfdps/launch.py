@@ -1,5 +1,6 @@
 """The command: python -m tfdps.launch --flagfile=digits.flags --model_dir=runs/digits."""
 
+import functools
 import sys
 import time
 
@@ -14,8 +15,14 @@ _MOST_RESTARTS = 20
 
 
 def main(argv=None):
-    """Runs the command line; returns the exit status, see `entry.run`."""
-    argv = sys.argv if argv is None else argv
+    """Runs the command line; returns the exit status, see `entry.run`.
+
+    Args:
+      argv: the program's name and its arguments, as in sys.argv, the default; or flags alone.
+    """
+    argv = sys.argv if argv is None else [str(word) for word in argv]
+    if not argv or argv[0].startswith("-"):  # no program's name begins so
+        argv = ["tfdps", *argv]
     if any(argument in ("--help", "-help", "-h", "--helpfull") for argument in argv[1:]):
         print(flags.help_text(), end="")
         return 0
@@ -24,15 +31,16 @@ def main(argv=None):
         return 0
     return entry.run(
         "tfdps",
-        lambda: _run(*flags.parse(argv)),
+        lambda: _run(argv),
         interrupted=". The same command again resumes a training.",
         missing=startup.what_is_missing,
     )
 
 
-def _run(values, config):
+def _run(argv):
+    values, config = flags.parse(argv)
     modes = {
-        "train": _train,
+        "train": functools.partial(_train, arguments=argv[1:]),
         "account": _account,
         "sample": _sample,
         "export": _export,
@@ -51,7 +59,7 @@ def _run_dir(config):
     return run_dir.RunDir(config.model_dir)
 
 
-def _train(values, config):
+def _train(values, config, *, arguments):
     options = flags.evaluation_options(values)
     run = _run_dir(config)
     if config.strategy != "multiworker":  # of several workers the chief alone has a folder
@@ -60,12 +68,12 @@ def _train(values, config):
         startup.load_tensorflow()
         from tfdps.training import start
 
-        card = _with_all_workers(lambda: start.train(config, stop=stop))
+        card = _with_all_workers(lambda: start.train(config, stop=stop), arguments)
     if card is not None:
         _refresh_report(config, options)
 
 
-def _with_all_workers(work):
+def _with_all_workers(work, arguments):
     """Does what a worker of several has to do; starts this process anew when another is gone."""
     from tfdps.distributed.replicas import WorkerLostError
 
@@ -84,7 +92,7 @@ def _with_all_workers(work):
             flush=True,
         )
         time.sleep(_RESTART_SECONDS)
-        startup.restart()
+        startup.restart(arguments)
 
 
 def _evaluate(values, config):

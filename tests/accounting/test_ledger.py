@@ -1,6 +1,8 @@
 """The ledger: written first, append-only, one owner, refused when it is not whole or not ours."""
 
 import dataclasses
+import errno
+import fcntl
 import json
 import multiprocessing
 import os
@@ -9,7 +11,7 @@ import sys
 import pytest
 
 from tfdps import checks
-from tfdps.accounting import ledger
+from tfdps.accounting import ledger, ledger_file
 from tfdps.accounting.accountants import NoiseEvent, epsilon_of
 from tfdps.accounting.plan import make_plan
 from tfdps.config.run_config import RunConfig
@@ -93,7 +95,7 @@ def test_a_block_that_cannot_be_written_stops_and_leaves_the_ledger_whole(
             file.write(line[: len(line) // 2])
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr(ledger, "_write_and_sync", write_half)
+        monkeypatch.setattr(ledger_file, "write_and_sync", write_half)
     with pytest.raises(checks.UsageError, match="No space left"):
         opened.append(block(42, 30))
     assert opened.total_steps == 42
@@ -138,6 +140,26 @@ def test_a_header_without_a_plan_is_refused(path):
     path.write_bytes(ledger._line({"format": ledger.FORMAT, "plan": {"steps": 3}}))
     with pytest.raises(checks.UsageError, match="no privacy plan that this version knows"):
         ledger.read_plan(path)
+
+
+@pytest.mark.parametrize(
+    ("header", "reason"),
+    [
+        (
+            {"plan": {**dataclasses.asdict(PLAN), "unit": "person"}},
+            "version knows; it has unit. Use",
+        ),
+        ({"format": "tfdps-ledger-2"}, "its format is tfdps-ledger-2. Use that version"),
+    ],
+)
+def test_a_newer_versions_ledger_is_called_that_and_not_damaged(path, header, reason):
+    line = ledger._line({"format": ledger.FORMAT, "plan": dataclasses.asdict(PLAN), **header})
+    path.write_bytes(line)
+    for read in (ledger.read_plan, lambda path: ledger.open_ledger(path, PLAN)):
+        with pytest.raises(checks.UsageError, match="was written by another version") as error:
+            read(path)
+        assert reason in str(error.value)
+    assert path.read_bytes() == line
 
 
 class TestStagesOfDifferentNoise:
@@ -317,3 +339,45 @@ def test_without_fcntl_a_ledger_is_read_and_none_is_written(written, tmp_path, m
             ledger.open_ledger(path, PLAN)
     assert written.read_bytes() == before
     assert os.listdir(tmp_path) == [written.name]
+
+
+class TestFileSystems:
+    """What cannot hold a ledger is called that, before there is one; a held lock is another's."""
+
+    @staticmethod
+    def fails(monkeypatch, module, name, code):
+        def fail(*_):
+            raise OSError(code, os.strerror(code))
+
+        monkeypatch.setattr(module, name, fail)
+
+    @pytest.mark.parametrize("code", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL])
+    def test_one_without_locks_is_called_that(self, written, tmp_path, monkeypatch, code):
+        self.fails(monkeypatch, fcntl, "flock", code)
+        before = written.read_bytes()
+        for path in (written, tmp_path / "new.jsonl"):
+            with pytest.raises(checks.UsageError) as error:
+                ledger.open_ledger(path, PLAN)
+            assert f"{tmp_path} has no locks, which keep two" in str(error.value)
+            assert f"({os.strerror(code)}): give a --model_dir on a disk" in str(error.value)
+        assert os.listdir(tmp_path) == [written.name]
+        assert written.read_bytes() == before
+
+    @pytest.mark.parametrize("code", [errno.EWOULDBLOCK, errno.EACCES])
+    def test_a_lock_that_is_held_is_another_process(self, written, monkeypatch, code):
+        self.fails(monkeypatch, fcntl, "flock", code)
+        with pytest.raises(checks.UsageError, match="in use: another process trains"):
+            ledger.open_ledger(written, PLAN)
+
+    @pytest.mark.parametrize("code", [errno.EPERM, errno.EOPNOTSUPP])
+    def test_one_without_hard_links_is_called_that(self, path, monkeypatch, code):
+        self.fails(monkeypatch, os, "link", code)
+        with pytest.raises(checks.UsageError, match="has no hard links, which a ledger is made"):
+            ledger.open_ledger(path, PLAN)
+        assert os.listdir(path.parent) == []
+
+    def test_a_full_disk_is_none_of_these(self, path, monkeypatch):
+        self.fails(monkeypatch, os, "link", errno.ENOSPC)
+        with pytest.raises(OSError, match="No space left"):
+            ledger.open_ledger(path, PLAN)
+        assert os.listdir(path.parent) == []

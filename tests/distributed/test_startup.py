@@ -1,14 +1,16 @@
 """The start: which backend Keras would take, and what is missing, said before anything is loaded."""
 
 import json
+import signal
 import sys
+import threading
 import types
 
 import keras  # before a test says another backend, which would stay
 import pytest
 
 from tfdps import checks, launch
-from tfdps.distributed import startup
+from tfdps.distributed import preemption, startup
 from tfdps.serving import clients
 
 
@@ -83,3 +85,18 @@ def test_a_client_says_which_package_is_missing(monkeypatch, package):
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(checks.UsageError, match=f"^{package} is missing: gRPC takes pip install"):
         clients.GrpcClient("localhost:1", "mnist")
+
+
+def test_in_a_thread_a_stop_request_leaves_signals_and_alarms_alone():
+    before, found = signal.getsignal(signal.SIGTERM), []
+
+    def work():
+        with preemption.StopRequest().on_sigterm() as stop:
+            stop.listen_again()
+            stop.heed()
+            found.append((stop.requested, signal.getsignal(signal.SIGTERM)))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert found == [(False, before)]

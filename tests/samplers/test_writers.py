@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 
 from tfdps.checks import UsageError
+from tfdps.data import loading
 from tfdps.generators import pixels
-from tfdps.samplers import writers
+from tfdps.samplers import folder_names, writers
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3), np.uint8)
 LABELS = np.array([0, 1, 0, 1, 1])
@@ -86,8 +87,8 @@ def test_parquet_holds_rows_of_an_image_and_its_label(tmp_path):
 def test_a_folder_has_a_sub_folder_for_each_class_that_is_drawn(tmp_path, out):
     save(f"{tmp_path}/{out}")
     folder = tmp_path / out
-    assert sorted(os.listdir(folder)) == ["Bag", "T_-_shirt_top"]
-    for index, name in enumerate(["T_-_shirt_top", "Bag", "T_-_shirt_top", "Bag", "Bag"]):
+    assert sorted(os.listdir(folder)) == ["Bag", "T - shirt_top"]
+    for index, name in enumerate(["T - shirt_top", "Bag", "T - shirt_top", "Bag", "Bag"]):
         picture = np.asarray(Image.open(folder / name / f"{index:06d}.png"))
         np.testing.assert_array_equal(picture, IMAGES[index])
     assert os.listdir(tmp_path) == [folder.name]
@@ -183,6 +184,22 @@ def test_memory_does_not_grow_with_the_number_of_images(tmp_path):
 
 
 def test_class_names_that_would_share_a_folder_are_numbered():
-    assert writers.folder_names(["a/b", "a b", "c"]) == ["000_a_b", "001_a_b", "002_c"]
-    assert writers.folder_names(["A", "a"]) == ["000_A", "001_a"]
-    assert writers.folder_names(["..", "x"]) == ["000_", "001_x"]
+    assert folder_names.of(["a/b", "a / b", "c"]) == ["000_a_b", "001_a_b", "002_c"]
+    assert folder_names.of(["A", "a"]) == ["000_A", "001_a"]
+    assert folder_names.of(["..", "x"]) == ["000_", "001_x"]
+
+
+def test_classes_keep_the_names_of_the_folders_they_came_from():
+    names = ["<5mm", ">5mm", "a b", "c,d", "100 %", "Übergröße", "_x", "y.z-"]
+    assert folder_names.of(names) == names
+    assert folder_names.of([".hidden", "tab\there"]) == ["hidden", "tab_here"]
+
+
+def test_a_folder_of_samples_is_a_data_set_with_the_same_classes(tmp_path):
+    names = ("2 mm", "<5mm", ">5mm")
+    kind = {"image_shape": (4, 4, 1), "class_names": names}
+    with writers.open_writer(f"{tmp_path}/out/", count=6, **kind) as write:
+        write(np.zeros((6, 4, 4, 1), np.uint8), np.arange(6) % 3)
+    loaded = loading.load(f"folder:{tmp_path}/out", image_size=4)
+    assert loaded.spec.class_names == names
+    assert loaded.labels.tolist() == [0, 0, 1, 1, 2, 2]

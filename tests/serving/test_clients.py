@@ -1,8 +1,10 @@
 """The clients of TensorFlow Serving against a stand-in that speaks its protocols; see there."""
 
+import http.server
 import json
 import re
 import socket
+import threading
 import urllib.request
 
 import numpy as np
@@ -146,6 +148,79 @@ class TestRefusalsBeforeSending:
     def test_an_address_that_is_no_url(self):
         with pytest.raises(UsageError, match="address must be a URL .* received 'localhost:8501'"):
             clients.RestClient("localhost:8501", "mnist")
+
+
+class TestAnotherServer:
+    """One that answers with status 200, and not as TensorFlow Serving does."""
+
+    @pytest.fixture
+    def answering(self):
+        """A function: the bytes that the server answers -> a client of it."""
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self):  # noqa: N802  (http.server calls it so)
+                self.send_response(200)
+                self.end_headers()
+                self.wfile.write(self.server.answer)
+
+            do_GET = do_POST  # noqa: N815
+
+            def log_message(self, *_):
+                pass
+
+        server = http.server.HTTPServer(("localhost", 0), Handler)
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+
+        def answer(content):
+            server.answer = content
+            return clients.RestClient(f"http://localhost:{server.server_port}", "mnist")
+
+        yield answer
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+    @pytest.mark.parametrize(
+        "content",
+        [
+            b"{}",
+            b"[]",
+            b"3",
+            b"null",
+            b'"outputs"',
+            b'{"outputs": null}',
+            b'{"outputs": {}}',
+            b'{"outputs": {"images": "none"}}',
+            b'{"outputs": [[1, 2], [3]]}',
+            b'{"outputs": [[[["a"]]]]}',
+            b'{"outputs": [[[[1]]], [[[2]]]]}',
+            b"<html>",
+            b"",
+        ],
+    )
+    def test_what_holds_no_images_is_a_serving_error(self, answering, content):
+        client = answering(content)
+        for ask in (
+            lambda: client.sample([0], 1),
+            lambda: client.decode(np.zeros((1, 3)), [0]),
+            client.versions,
+        ):
+            with pytest.raises(clients.ServingError, match="is it TensorFlow Serving") as error:
+                ask()
+            assert error.value.code == "INTERNAL"
+            assert client.address in str(error.value)
+
+    def test_what_holds_them_is_taken_whoever_answers(self, answering):
+        client = answering(b'{"outputs": [[[[7]]]]}')
+        assert client.sample([0], 1).tolist() == [[[[7]]]]
+
+    @pytest.mark.parametrize(
+        "content", [b'{"model_version_status": [{}]}', b'{"model_version_status": 3}']
+    )
+    def test_what_holds_no_versions_likewise(self, answering, content):
+        with pytest.raises(clients.ServingError, match="holds no versions"):
+            answering(content).versions()
 
 
 def test_a_server_that_is_not_there_is_named(kind):

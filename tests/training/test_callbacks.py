@@ -91,8 +91,11 @@ def test_where_pld_is_slow_the_bar_shows_a_bound_and_at_the_end_the_number(of, m
     assert shown_by(plan, open_ledger, taken=7)[1] <= 3.0  # RDP alone would be above the plan
 
 
-def test_the_scalar_is_that_of_the_ledger_and_its_float32_is_not_below(of, tmp_path):
-    plan, open_ledger = of("rdp", 5)
+@pytest.mark.parametrize(("accountant", "batch_size"), [("rdp", 50), ("pld", 1438)])
+def test_the_scalar_is_that_of_the_ledger_by_the_accountant_that_decides_and_not_below_it(
+    of, tmp_path, accountant, batch_size
+):
+    plan, open_ledger = of(accountant, 5, batch_size)
     scalars = callbacks.Scalars(plan, open_ledger, tmp_path / "logs")
     scalars.set_model(model(2))
     scalars.on_train_begin()
@@ -103,7 +106,8 @@ def test_the_scalar_is_that_of_the_ledger_and_its_float32_is_not_below(of, tmp_p
         for event in tf.compat.v1.train.summary_iterator(str(path))
         for value in event.summary.value
     }
-    step, epsilon = found["privacy/epsilon_rdp"]
+    step, epsilon = found[f"privacy/epsilon_{accountant}"]
+    assert [tag for tag in found if tag.startswith("privacy/")] == [f"privacy/epsilon_{accountant}"]
     assert step == 2
     assert plan.epsilon(5) <= epsilon <= plan.epsilon(5) * (1 + 2e-7)
 
@@ -112,3 +116,23 @@ def test_a_float32_is_never_below_its_number():
     for value in np.random.default_rng(0).uniform(0, 50, 1000):
         assert value <= float(callbacks._float32_up(value)) <= value * (1 + 1.2e-7)
     assert callbacks._float32_up(10.0) == 10.0
+
+
+def test_a_slow_accountant_is_asked_as_much_more_seldom(of, tmp_path, monkeypatch):
+    plan, open_ledger = of("rdp", 5)
+    clock, asked = [0.0], []
+
+    def slow(*_, **__):
+        asked.append(clock[0])
+        clock[0] += 2.0
+        return 1.0
+
+    monkeypatch.setattr(callbacks.accountants, "epsilon_of", slow)
+    monkeypatch.setattr(callbacks.time, "monotonic", lambda: clock[0])
+    scalars = callbacks.Scalars(plan, open_ledger, tmp_path)
+    scalars.set_model(model(2))
+    scalars.on_train_begin()
+    for _ in range(200):
+        clock[0] += 1.0
+        scalars.on_train_batch_end(0)
+    assert asked[:3] == [10.0, 50.0, 90.0]  # 2 seconds of 40

@@ -139,18 +139,18 @@ def test_a_round_that_kill_9_took_is_named_by_the_run_and_the_card(tmp_path, pla
 
 def test_a_worker_that_loses_others_again_and_again_gives_up(monkeypatch):
     restarted = []
-    monkeypatch.setattr(startup, "restart", lambda: restarted.append(1))
+    monkeypatch.setattr(startup, "restart", restarted.append)
     monkeypatch.setattr(launch.time, "sleep", lambda seconds: None)
 
     def lose():
         raise replicas.WorkerLostError("UnavailableError")
 
     monkeypatch.setenv("TFDPS_RESTARTS", "19")
-    launch._with_all_workers(lose)
+    launch._with_all_workers(lose, ["--port=1"])
     monkeypatch.setenv("TFDPS_RESTARTS", "20")
     with pytest.raises(checks.UsageError, match="more than 20 times"):
-        launch._with_all_workers(lose)
-    assert restarted == [1]
+        launch._with_all_workers(lose, ["--port=1"])
+    assert restarted == [["--port=1"]]
 
 
 @pytest.mark.slow

@@ -38,6 +38,7 @@ class NoiseEvent:
         checks.positive("noise_multiplier", self.noise_multiplier)
         checks.fraction("sampling_probability", self.sampling_probability, one=True)
         checks.at_least("steps", self.steps, 0)
+        checks.field_types(self)  # plain numbers, for JSON
 
 
 def planned(

@@ -20,11 +20,14 @@ import pathlib
 import time
 import typing
 
+import tfdps
 from tfdps import checks, files
+from tfdps.accounting import ledger_file
 from tfdps.accounting.events import NoiseEvent, merged
 from tfdps.accounting.plan import PrivacyPlan
 
-FORMAT = "tfdps-ledger-1"
+_FORMATS = "tfdps-ledger-"  # and a number, which goes up when an older version would misread it
+FORMAT = f"{_FORMATS}1"
 
 
 class LedgerWriteError(checks.UsageError):
@@ -73,7 +76,7 @@ class Ledger:
         line = _line(entry)
         length = os.fstat(self._file.fileno()).st_size
         try:
-            _write_and_sync(self._file, line)
+            ledger_file.write_and_sync(self._file, line)
         except OSError as error:
             # A torn line would have the whole ledger refused. Its steps were never allowed.
             os.ftruncate(self._file.fileno(), length)
@@ -98,7 +101,8 @@ def open_ledger(path: pathlib.Path, plan: PrivacyPlan) -> Ledger:
 
     Raises:
       UsageError: when the file is damaged, belongs to another run, or is in use by another process.
-        The file is left as it is. And on an operating system without fcntl, before a file is made.
+        The file is left as it is. And on an operating system without fcntl, or a file system without
+        locks or hard links, before a file is made.
 
     Examples:
       >>> import pathlib, tfdps
@@ -108,21 +112,14 @@ def open_ledger(path: pathlib.Path, plan: PrivacyPlan) -> Ledger:
       []
       >>> ledger.close()
     """
-    lock = _locking()
+    lock = ledger_file.locking()
     header = _line({"format": FORMAT, "plan": dataclasses.asdict(plan)})
     if not path.exists():
-        _create(path, header)
+        ledger_file.create(path, header, lock)
     file = open(path, "a+b", buffering=0)  # noqa: SIM115  (held open, with its lock, for the run)
-    try:
-        lock(file)
-    except OSError as error:
-        file.close()
-        raise checks.UsageError(
-            f"{path} is in use: another process trains in this model_dir. Wait for it, or use "
-            "another --model_dir."
-        ) from error
     with contextlib.ExitStack() as closing:
         closing.callback(file.close)
+        ledger_file.hold(path, file, lock)
         if os.fstat(file.fileno()).st_ino != os.stat(path).st_ino:
             raise checks.UsageError(f"{path} was replaced while it was opened. Start again.")
         file.seek(0)
@@ -133,18 +130,6 @@ def open_ledger(path: pathlib.Path, plan: PrivacyPlan) -> Ledger:
             _refuse_foreign(path, recorded, plan)
         closing.pop_all()
     return Ledger(path, file, lines[-1], charges)
-
-
-def _locking():
-    """A function that locks an open file, or raises OSError while another process has the lock."""
-    try:
-        import fcntl  # reading a ledger works without
-    except ModuleNotFoundError as error:
-        raise checks.UsageError(
-            "a ledger is written on Linux or macOS: this Python has no fcntl, which locks it against "
-            "other processes. tfdps-sample and tfdps-verify work without."
-        ) from error
-    return lambda file: fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def read_plan(path: pathlib.Path) -> PrivacyPlan:
@@ -178,6 +163,8 @@ def _lines(path):
 
 def _read_charges(path, lines):
     header = _parse(path, lines, 0) if lines else {}
+    if str(header.get("format")).startswith(_FORMATS) and header["format"] != FORMAT:
+        _refuse_version(path, f"its format is {header['format']}")
     if header.get("format") != FORMAT or not isinstance(header.get("plan"), dict):
         _refuse(path, 1, f"it does not begin with a {FORMAT} header")
     charges, total = [], 0
@@ -200,10 +187,14 @@ def _read_charges(path, lines):
 
 def _plan(path, header):
     """The PrivacyPlan of a header that was parsed; one of before there were shares has none."""
+    plan = json.loads(header)["plan"]
     try:
-        return PrivacyPlan(**json.loads(header)["plan"])
-    except (TypeError, ValueError):
-        _refuse(path, 1, "its header holds no privacy plan that this version knows")
+        return PrivacyPlan(**plan)
+    except (TypeError, ValueError):  # the header's digest is right
+        known = [field.name for field in dataclasses.fields(PrivacyPlan)]
+        new = [name for name in plan if name not in known]
+        has = f"; it has {checks.listed(new)}" if new else ""
+        _refuse_version(path, f"its header holds no privacy plan that this version knows{has}")
 
 
 def _parse(path, lines, number):
@@ -227,6 +218,13 @@ def _refuse(path, number, reason):
     )
 
 
+def _refuse_version(path, reason):
+    raise checks.UsageError(
+        f"the ledger {path} was written by another version of tfdps than this, {tfdps.__version__}: "
+        f"{reason}. Use that version; the ledger was left as it is."
+    )
+
+
 def _refuse_foreign(path, recorded, plan):
     ours, theirs = dataclasses.asdict(plan), dataclasses.asdict(recorded)
     changes = ", ".join(
@@ -236,27 +234,6 @@ def _refuse_foreign(path, recorded, plan):
         f"the ledger {path} belongs to a run with another guarantee ({changes}). Use that run's "
         "flags, or a new --model_dir."
     )
-
-
-def _create(path, header):
-    """Writes the header under a temporary name and links it: whole at once, and never over a file."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(temporary, "wb", buffering=0) as file:
-        _write_and_sync(file, header)
-    with contextlib.suppress(FileExistsError):  # another process was first; its lock decides
-        os.link(temporary, path)
-    os.unlink(temporary)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
-def _write_and_sync(file, line):
-    while line:  # a full disk takes a part, and says why only when asked again
-        line = line[file.write(line) :]
-    os.fsync(file.fileno())
 
 
 def _line(entry):

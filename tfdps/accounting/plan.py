@@ -175,6 +175,7 @@ def make_plan(config: RunConfig, dataset_size: int) -> PrivacyPlan:
       >>> round(plan.noise_multiplier, 2), plan.epsilon(plan.steps) <= 3.0
       (1.16, True)
     """
+    dataset_size = int(checks.at_least("dataset_size", dataset_size, 1))
     batch_size = config.batch_size or dataset_size
     if dataset_size < batch_size:
         raise checks.UsageError(

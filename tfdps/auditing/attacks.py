@@ -8,7 +8,7 @@ import numpy as np
 from tfdps import checks
 from tfdps.accounting import shown
 from tfdps.auditing import canaries, mechanism, membership, memorisation, nearest
-from tfdps.evaluation import feature_cnn, subject
+from tfdps.evaluation import feature_cnn, outputs, overlap, subject
 from tfdps.generators import pixels
 from tfdps.training import builders, job, nonprivate, run_dir
 
@@ -45,6 +45,9 @@ def audit(config, options, dataset=None, test_dataset=None):
     tested = subject.open_subject(config, options, dataset, test_dataset)
     if parts & {"mechanism", "canaries"}:
         build, plan = _run_of(config)
+    outputs.check_report(tested.report_dir)
+    if parts & {"membership", "memorisation"}:
+        outputs.check_cache(options.cache_dir(tested.report_dir))
     training = tested.training()
     if parts & {"membership", "memorisation"}:
         black_box = _BlackBox(tested, training, options)
@@ -99,12 +102,13 @@ class _BlackBox:
     """The attacks on samples alone, in pixels and in the features of a CNN."""
 
     def __init__(self, tested, training, options):
-        heldout = tested.heldout(_FEWEST_HELDOUT).images
+        heldout = tested.heldout(_FEWEST_HELDOUT)
+        overlap.check(training, heldout)
         self._path = tested.report_dir / "nonprivate" / "closest.png"
         labels = np.arange(_NUM_IMAGES, dtype=np.int32) % tested.num_classes
         self._images = {
             "training": training.images,
-            "heldout": heldout,
+            "heldout": heldout.images,
             "samples": tested.sampler.sample(labels, 0),
         }
         space = feature_cnn.load(training, options.cache_dir(tested.report_dir))

@@ -34,7 +34,8 @@ def run(program, work, *, interrupted, missing):
             raise
         return _said(program, missing(error))
     except OSError as error:  # permissions, a full disk
-        return _said(program, f"{files.reason(error)}: {error.filename}")
+        where = "" if error.filename is None else f": {error.filename}"
+        return _said(program, f"{files.reason(error)}{where}")
 
 
 def parser(program, description, examples):

@@ -16,6 +16,7 @@ def _field(default, help_text):
     return dataclasses.field(default=default, metadata={"help": help_text})
 
 
+@checks.known_fields
 @dataclasses.dataclass(frozen=True)
 class EvaluationOptions:
     """How an export is evaluated and a run audited. Field names are the flags' names.
@@ -104,4 +105,10 @@ class EvaluationOptions:
         """The pathlib.Path of feature_cache: `report_dir`, a pathlib.Path, where that says report."""
         if self.feature_cache == CACHE_IN_REPORT:
             return report_dir
-        return pathlib.Path(self.feature_cache).expanduser()
+        try:
+            return pathlib.Path(self.feature_cache).expanduser()
+        except RuntimeError as error:  # an account without a home, as containers have
+            raise checks.UsageError(
+                f"feature_cache must be a folder, and there is no home for {self.feature_cache}: give "
+                "--feature_cache=PATH, or --feature_cache=report."
+            ) from error

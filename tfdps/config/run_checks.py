@@ -49,9 +49,13 @@ def check(config, entry):
     """Raises UsageError unless all values of a RunConfig are what its help texts allow.
 
     Args:
-      config: the RunConfig, its types and choices checked.
+      config: the RunConfig, its types checked.
       entry: the MechanismEntry of its mechanism.
     """
+    for field in dataclasses.fields(config):
+        value, choices = getattr(config, field.name), field.metadata["choices"]
+        if choices is not None and value is not None:
+            checks.one_of(field.name, value, choices)
     checks.names("class_names", config.class_names)
     _check_texts(config)
     most = data_settings.MOST_OF_16_BITS

@@ -17,6 +17,7 @@ PRECISIONS = ("float32", "bfloat16")
 _IMAGES_PER_PERSON = 10
 
 
+@checks.known_fields
 @dataclasses.dataclass(frozen=True)
 class RunConfig(data_settings.DataSettings):
     """What one run trains, on what, at which privacy. Field names are the flags' names.
@@ -215,17 +216,13 @@ class RunConfig(data_settings.DataSettings):
 
     def __post_init__(self) -> None:
         checks.one_of("mechanism", self.mechanism, mechanism_registry.NAMES)
+        checks.field_types(self)
         defaults = {**self._entry.defaults, **refiners.DEFAULTS.get(self.refiner, {})}
         if self.person is not None:
             defaults = {**defaults, "images_per_person": _IMAGES_PER_PERSON}
         for name, value in defaults.items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
-        checks.field_types(self)
-        for field in dataclasses.fields(self):
-            value, choices = getattr(self, field.name), field.metadata["choices"]
-            if choices is not None and value is not None:
-                checks.one_of(field.name, value, choices)
         run_checks.check(self, self._entry)
 
     @property

@@ -2,7 +2,7 @@
 
 from tfdps import checks
 from tfdps.config import data_settings
-from tfdps.data import declared, digits, listings, names, persons
+from tfdps.data import declared, digits, listings, location, names, persons
 
 
 def dataset_size(
@@ -76,7 +76,7 @@ def counted_of(config):
 
 def _listing(name, split, label, labels_csv, class_names):
     return listings.listing(
-        names.path(name),
+        location.path(name),
         labelled=label is None,
         csv_path=labels_csv,
         split=split,

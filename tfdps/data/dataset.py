@@ -24,6 +24,10 @@ class DatasetSpec:
     image_shape: tuple[int, int, int]
     class_names: tuple[str, ...]
 
+    def __post_init__(self) -> None:
+        height, width, channels = (int(size) for size in self.image_shape)  # of NumPy's, for JSON
+        object.__setattr__(self, "image_shape", (height, width, channels))
+
     @property
     def num_classes(self) -> int:
         """The number of classes; labels lie in [0, num_classes)."""

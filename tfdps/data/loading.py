@@ -14,6 +14,7 @@ from tfdps.data import (
     image_files,
     image_folder,
     listings,
+    location,
     names,
     partition,
     persons,
@@ -127,7 +128,7 @@ def load(
         )
     else:
         found = listings.listing(
-            names.path(name),
+            location.path(name),
             labelled=label is None,
             csv_path=labels_csv,
             split=split,

@@ -4,10 +4,9 @@ import os
 import re
 
 from tfdps import checks
-from tfdps.data import arrays
+from tfdps.data import arrays, location
 
 WITHOUT_LABEL = "none"  # as a label: all images are of one class
-_FOLDER = "folder:"
 # What no name of a tfds set begins with.
 _PATH = re.compile(r"[/~.\\]|[A-Za-z]:[/\\]")
 
@@ -22,7 +21,7 @@ def source(name):
         return "digits"
     if arrays.is_name(name):
         return "arrays"
-    if name.startswith(_FOLDER):
+    if location.is_folder(name):
         return "folder"
     prefix, colon, rest = name.partition(":")
     if colon and prefix.strip().lower() in ("folder", "folders", "dir", "path"):
@@ -32,25 +31,20 @@ def source(name):
     return "tfds"
 
 
-def path(name):
-    """Returns the path of folder:PATH."""
-    return name.removeprefix(_FOLDER)
-
-
 def public(name):
     """Returns `name` without the path that leads to a folder: it travels in the model card."""
     if source(name) == "folder":
-        return f"{_FOLDER}{os.path.basename(os.path.abspath(os.path.expanduser(path(name))))}"
+        return f"{location.FOLDER}{os.path.basename(location.path(name))}"
     return name
 
 
 def hint(name):
     """Returns a sentence where a name that tfds does not know is a folder that is there; else ""."""
-    return f" Did you mean --dataset={_FOLDER}{name}?" if os.path.isdir(name) else ""
+    return f" Did you mean --dataset={location.FOLDER}{name}?" if os.path.isdir(name) else ""
 
 
 def _not_a_folder(name, meant):
     return checks.UsageError(
         f"dataset must be folder:PATH for a folder of images, received {name!r}. Did you mean "
-        f"--dataset={_FOLDER}{meant}?"
+        f"--dataset={location.FOLDER}{meant}?"
     )

@@ -2,6 +2,7 @@
 
 import contextlib
 import signal
+import threading
 
 GRACE_SECONDS = 15  # for the step: what takes longer is interrupted, so that all is over in 30
 
@@ -14,7 +15,14 @@ class StopRequest:
 
     @contextlib.contextmanager
     def on_sigterm(self):
-        """Takes SIGTERM as a request to stop for as long as the block runs."""
+        """Takes SIGTERM as a request to stop for as long as the block runs.
+
+        In a thread, where Python lets no one handle signals, SIGTERM means what the program has made it
+        mean.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield self
+            return
         before = signal.signal(signal.SIGTERM, self._asked)
         alarm = signal.signal(signal.SIGALRM, signal.default_int_handler)
         self._listening = True
@@ -33,7 +41,8 @@ class StopRequest:
 
     def heed(self):
         """To be called by who stops now: nothing interrupts the rest."""
-        signal.alarm(0)
+        if self._listening:  # else an alarm is the program's own
+            signal.alarm(0)
 
     def _asked(self, number, frame):
         if not self.requested:

@@ -1,15 +1,16 @@
 """Starts: TensorFlow under Keras and without start-up lines that hide ours, and the command again."""
 
-import contextlib
 import json
 import os
 import sys
 
 from tfdps import checks
+from tfdps.distributed import start_up_lines
 
 _BACKEND = "KERAS_BACKEND"
 _LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 _OURS = "3"
+_ALL_LEVELS = ("0", "1")  # of those who ask for notes and warnings
 _RESTARTS = "TFDPS_RESTARTS"
 
 
@@ -22,7 +23,9 @@ def what_is_missing(error):
 
 
 def load_tensorflow(*, keras=True):
-    """Imports TensorFlow, silent unless the user set TF_CPP_MIN_LOG_LEVEL or the import fails.
+    """Imports TensorFlow without its start-up notes; all show where TF_CPP_MIN_LOG_LEVEL is 0 or 1.
+
+    A level that the user set is left as it is; without one it is 3, for as long as this process runs.
 
     Args:
       keras: whether Keras is used too, which must then run on TensorFlow.
@@ -64,13 +67,13 @@ def _keras_backend():
 
 
 def _load_tensorflow():
-    if _LOG_LEVEL in os.environ:
+    if sys.modules.get("tensorflow") is not None:
+        return
+    if os.environ.setdefault(_LOG_LEVEL, _OURS).strip() in _ALL_LEVELS:
         import tensorflow  # noqa: F401
 
         return
-    os.environ[_LOG_LEVEL] = _OURS
-    # Some lines come from C++ before any log level is read: only the file descriptor stops them.
-    with _silent_stderr():
+    with start_up_lines.hidden():
         import tensorflow  # noqa: F401
 
 
@@ -79,23 +82,14 @@ def restarts():
     return int(os.environ.get(_RESTARTS, "0"))
 
 
-def restart():
-    """Starts this process's command line anew, in its place; does not return."""
+def restart(arguments):
+    """Starts the command anew, in this process's place; does not return.
+
+    Args:
+      arguments: the words of its command line after the program's name.
+    """
     environment = {k: v for k, v in os.environ.items() if (k, v) != (_LOG_LEVEL, _OURS)}
     environment[_RESTARTS] = str(restarts() + 1)
-    command = [sys.executable, "-m", "tfdps.launch", *sys.argv[1:]]
+    command = [sys.executable, "-m", "tfdps.launch", *arguments]
     sys.stdout.flush()
     os.execve(sys.executable, command, environment)
-
-
-@contextlib.contextmanager
-def _silent_stderr():
-    sys.stderr.flush()
-    kept = os.dup(2)
-    with open(os.devnull, "w") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)

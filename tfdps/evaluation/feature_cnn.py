@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfdps import files
-from tfdps.evaluation import feature_space
+from tfdps.evaluation import feature_space, outputs
 from tfdps.evaluation.epochs import Epochs
 
 _logger = logging.getLogger(__name__)
@@ -50,14 +50,19 @@ def load(train, cache_dir, *, progress=True):
       cache_dir: folder under which nonprivate/cnn_<name>_<key>.npz keeps the weights; the key is of
         the recipe and the records it is trained on.
       progress: whether bars are shown on stderr.
+
+    Raises:
+      UsageError: the network must be trained, and could not be kept. It is not trained then.
     """
     images, labels = _chosen(train)
     name = re.sub(r"[^\w.-]+", "_", train.spec.name)
     key = _key(images, labels, train.spec)
-    path = pathlib.Path(cache_dir) / "nonprivate" / f"cnn_{name}_{key}.npz"
+    cache_dir = pathlib.Path(cache_dir)
+    path = outputs.networks_folder(cache_dir) / f"cnn_{name}_{key}.npz"
     features, classifier = _networks(train.spec)
     cached = _read(path, [weight.shape for weight in classifier.weights])
     if cached is None:
+        outputs.check_cache(cache_dir, empty=True)
         _logger.info(
             f"Training the feature network on {len(labels)} real records, without noise; kept at "
             f"{path}: no epsilon covers it, keep it where the records may be kept."

@@ -12,6 +12,8 @@ from tfdps.evaluation import (
     distances,
     feature_cnn,
     inception,
+    outputs,
+    overlap,
     resnet,
     subject,
     two_sample,
@@ -46,7 +48,10 @@ def evaluate(config, options, dataset=None, test_dataset=None):
     """
     start = time.monotonic()
     tested = subject.open_subject(config, options, dataset, test_dataset)
+    outputs.check_report(tested.report_dir)
+    outputs.check_cache(options.cache_dir(tested.report_dir))
     heldout, training = tested.heldout(_FEWEST_HELDOUT), tested.training()
+    overlap.check(training, heldout)
     spaces = _feature_spaces(tested, training, options)
     _logger.info(
         f"{options.eval_repeats} x {options.num_samples} generated images, tested on "

@@ -1,18 +1,28 @@
 """What is evaluated: an export, the real images it was trained on, and real images it was not."""
 
 import dataclasses
+import os
 import pathlib
 
 from tfdps import checks
 from tfdps.config import flags
-from tfdps.data import arrays, loading
+from tfdps.data import arrays, loading, location
 from tfdps.samplers import saved_model_sampler
 from tfdps.samplers.base import Sampler
 from tfdps.training import run_dir
 
 # How a file becomes pixels: held-out ones too.
 _OF_FILES = ("max_value", "background", "fit")
-_DATA_FLAGS = ("dataset", "label", "labels_csv", "image_size", "class_names", *_OF_FILES)
+_DATA_FLAGS = (
+    "dataset",
+    "label",
+    "labels_csv",
+    "image_size",
+    "class_names",
+    "person",
+    "images_per_person",
+    *_OF_FILES,
+)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -38,12 +48,18 @@ class Subject:
 
     @property
     def heldout_source(self):
-        """(data set, split) of the held-out images; a folder's only split is train."""
+        """(data set, split) of the held-out images; without a CSV file a folder's only split is train."""
         if self.passed[1] is not None:
             return "arrays", "test"
         name = self._options.eval_dataset or self._data["name"]
-        default = "train" if name.startswith("folder:") else "test"
+        default = "test" if not location.is_folder(name) or self._has_splits(name) else "train"
         return name, self._options.eval_split or default
+
+    def _has_splits(self, name):
+        """Whether a CSV file says which images of a folder are of which split."""
+        return location.is_csv(name) or (
+            location.same(name, self._data["name"]) and self._data["labels_csv"] is not None
+        )
 
     def training(self):
         """Returns the Dataset that the generator was trained on; private.
@@ -60,10 +76,10 @@ class Subject:
         self._check(dataset, "training images")
         self._run.check_data(dataset)
         expected = self.sampler.card.dataset_size
-        if len(dataset) != expected:
+        if dataset.size != expected:
             raise checks.UsageError(
-                f"{dataset.spec.name} must hold the {expected} records that the generator was "
-                f"trained on, received {len(dataset)}: give the same data with --data_dir."
+                f"{dataset.spec.name} must hold the {expected} units that the generator was trained on, "
+                f"received {dataset.size}: give the same data with --data_dir."
             )
         return dataset
 
@@ -84,20 +100,22 @@ class Subject:
                 f"{name} has no test split: pass held-out records, test_dataset=(images, labels), or "
                 "name a set with eval_dataset."
             )
-        if name.startswith("folder:") and not self._options.eval_dataset:
+        if location.is_folder(name) and not (self._options.eval_dataset or self._has_splits(name)):
             raise checks.UsageError(
                 f"{name} has no test split: give held-out images with --eval_dataset=folder:PATH, "
                 "a folder with the same sub-folders."
             )
-        if (name, split) == (self._data["name"], "train"):
+        if split == "train" and location.same(name, self._data["name"]):
             raise checks.UsageError(
-                f"eval_split must be images that were not trained on, received {split!r} of {name}."
+                "eval_dataset and eval_split must be images that were not trained on, received "
+                f"{split!r} of {name}."
             )
-        same = name == self._data["name"]
+        same = location.same(name, self._data["name"])
         dataset = loading.load(
             name,
             data_dir=self._data["data_dir"],
             label=self._data["label"] if same else None,
+            labels_csv=self._data["labels_csv"] if same else None,
             image_size=self._data["image_size"] if same else self.sampler.image_shape[0],
             channels=self._channels(name),
             split=split,
@@ -128,11 +146,11 @@ class Subject:
 
     def _channels(self, name):
         """The generator's, as a folder's images are taken; another set has its own."""
-        return self.sampler.image_shape[-1] if name.startswith("folder:") else None
+        return self.sampler.image_shape[-1] if location.is_folder(name) else None
 
     def _of_files(self, name):
         """How a folder's files are read: as those that were trained on."""
-        return {key: self._data[key] for key in _OF_FILES} if name.startswith("folder:") else {}
+        return {key: self._data[key] for key in _OF_FILES} if location.is_folder(name) else {}
 
     def _check(self, dataset, what):
         spec, sampler = dataset.spec, self.sampler
@@ -152,7 +170,7 @@ def open_subject(config, options, dataset=None, test_dataset=None):
     """Returns the Subject at `config.model_dir`: a run's folder, or an export alone.
 
     The data set is the one the export was trained on; `config.data_dir` says where tfds has it, and
-    `config.dataset` where a folder of images is now.
+    `config.dataset` where a folder of images is now, for a run one with the same files.
 
     Args:
       config: the RunConfig of the command line.
@@ -173,9 +191,9 @@ def open_subject(config, options, dataset=None, test_dataset=None):
     trained = {name: getattr(recorded, name) for name in _DATA_FLAGS}
     if run.started:
         config = dataclasses.replace(config, data_dir=config.data_dir or recorded.data_dir)
-    elif trained["dataset"].startswith("folder:") and config.dataset.startswith("folder:"):
-        # The card names the folder and the CSV file without their paths.
-        trained["dataset"] = config.dataset
+    if location.is_folder(trained["dataset"]):
+        # The card names the folder and the CSV file without their paths, and a run's may have moved.
+        trained["dataset"] = _folder(trained["dataset"], config.dataset)
         trained["labels_csv"] = config.labels_csv or trained["labels_csv"]
     if arrays.is_name(trained["dataset"]) and dataset is None:
         raise arrays.missing(trained["dataset"])
@@ -183,6 +201,18 @@ def open_subject(config, options, dataset=None, test_dataset=None):
     source = {"name": trained.pop("dataset"), "data_dir": config.data_dir, **trained}
     passed = (dataset, test_dataset)
     return Subject(sampler, _report_dir(run, options), run, source, options, passed)
+
+
+def _folder(recorded, given):
+    """The folder:PATH of the training images: `given`, where that is one; it must be there."""
+    name = given if location.is_folder(given) else recorded
+    if not os.path.exists(location.path(name)):
+        raise checks.UsageError(
+            f"the images that were trained on are not at {location.path(name)}: say "
+            "with --dataset=folder:PATH where they are now. A run takes them if their fingerprint is "
+            "the same."
+        )
+    return name
 
 
 def _report_dir(run, options):

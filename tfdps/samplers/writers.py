@@ -7,7 +7,6 @@ import contextlib
 import io
 import json
 import os
-import re
 import shutil
 import tempfile
 import zipfile
@@ -18,6 +17,7 @@ from PIL import Image
 
 from tfdps import checks, files
 from tfdps.generators import pixels
+from tfdps.samplers import folder_names
 
 _GRID_COLUMNS = 10
 _LARGEST_GRID = 10_000  # images of a picture that somebody can still open
@@ -154,7 +154,7 @@ class _Folder(_Writer):
 
     def __init__(self, path, count, image_shape, class_names):
         del count, image_shape
-        self._folders = [os.path.join(path, name) for name in folder_names(class_names)]
+        self._folders = [os.path.join(path, name) for name in folder_names.of(class_names)]
         os.makedirs(path, exist_ok=True)
 
     def write(self, images, labels, start):
@@ -287,11 +287,3 @@ def _png(image):
     file = io.BytesIO()
     Image.fromarray(pixels.as_picture(image)).save(file, format="PNG")
     return file.getvalue()
-
-
-def folder_names(class_names):
-    """Returns a distinct folder name for each class: "T - shirt / top" -> "T_-_shirt_top"."""
-    names = [re.sub(r"[^\w.-]+", "_", name).strip("._") for name in class_names]
-    if len({name.lower() for name in names}) < len(names) or "" in names:
-        names = [f"{label:03d}_{name}" for label, name in enumerate(names)]
-    return names

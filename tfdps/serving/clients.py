@@ -10,7 +10,6 @@ images = client.sample([0, 1, 2], seed=7)  # uint8 [3, H, W, C]
 import abc
 import http.client
 import json
-import re
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -21,6 +20,7 @@ import numpy as np
 from tfdps import checks
 from tfdps.distributed import startup
 from tfdps.samplers import class_labels
+from tfdps.serving import server_words
 
 _INT32 = np.iinfo(np.int32)
 
@@ -79,7 +79,7 @@ class Client(abc.ABC):
                 f"seed must be one or two integers in [-2**31, 2**31), received {seeds.tolist()}."
             )
         inputs = {"labels": _labels(labels), "seed": seeds.astype(np.int32)}
-        return self.predict("sample", inputs)["images"].astype(np.uint8)
+        return self._images("sample", inputs).astype(np.uint8)
 
     def decode(self, z: np.ndarray, labels: Sequence[int] | np.ndarray) -> np.ndarray:
         """Returns float32 images [n, H, W, C] in [-1, 1], one for each latent and label.
@@ -96,7 +96,7 @@ class Client(abc.ABC):
             raise checks.UsageError(
                 f"z must be finite numbers [{len(integers)}, latent_dim], received {list(z.shape)}."
             )
-        return self.predict("decode", {"z": z, "labels": integers})["images"].astype(np.float32)
+        return self._images("decode", {"z": z, "labels": integers}).astype(np.float32)
 
     @abc.abstractmethod
     def predict(self, signature: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -118,13 +118,30 @@ class Client(abc.ABC):
           ServingError: as for `sample`.
         """
 
+    def _images(self, signature, inputs):
+        """The images that a signature answers, one for each label."""
+        images = self.predict(signature, inputs).get("images")
+        numbers = images is not None and np.issubdtype(images.dtype, np.number)
+        if not numbers or images.ndim != 4 or len(images) != len(inputs["labels"]):
+            raise self._strange("images")
+        return images
+
+    def _strange(self, missing):
+        return ServingError(
+            "INTERNAL",
+            f"what {self.address} answers holds no {missing}: is it TensorFlow Serving, and "
+            f"{self.model} a generator of tfdps?",
+        )
+
     def _unreachable(self, reason):
         return ServingError(
             "UNAVAILABLE", f"no TensorFlow Serving answers at {self.address}: {reason}."
         )
 
     def _refused(self, code, message):
-        return ServingError(code, f"the server at {self.address} refused: {_plain(message)}")
+        return ServingError(
+            code, f"the server at {self.address} refused: {server_words.plain(message)}"
+        )
 
 
 class RestClient(Client):
@@ -160,16 +177,23 @@ class RestClient(Client):
     def predict(self, signature: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         lists = {name: np.asarray(value).tolist() for name, value in inputs.items()}
         body = {"signature_name": signature, "inputs": lists}
-        outputs = self._ask(":predict", body)["outputs"]
+        outputs = self._ask(":predict", body, "outputs")
         # A single output comes without its name.
         outputs = outputs if isinstance(outputs, dict) else {"images": outputs}
-        return {name: np.asarray(value) for name, value in outputs.items()}
+        try:
+            return {name: np.asarray(value) for name, value in outputs.items()}
+        except ValueError as error:  # rows of different lengths
+            raise self._strange("images") from error
 
     def versions(self) -> dict[int, str]:
-        found = self._ask("", None)["model_version_status"]
-        return {int(each["version"]): each["state"] for each in found}
+        found = self._ask("", None, "model_version_status")
+        try:
+            return {int(each["version"]): str(each["state"]) for each in found}
+        except (KeyError, TypeError, ValueError) as error:
+            raise self._strange("versions") from error
 
-    def _ask(self, verb, body):
+    def _ask(self, verb, body, part):
+        """A part of the JSON object that the server answers."""
         version = f"/versions/{self.version}" if self.version is not None else ""
         name = urllib.parse.quote(self.model, safe="")
         request = urllib.request.Request(
@@ -179,14 +203,16 @@ class RestClient(Client):
         )
         try:
             with urllib.request.urlopen(request, timeout=self.timeout) as answer:
-                return json.load(answer)
+                return json.load(answer)[part]
         except urllib.error.HTTPError as error:
             code = self._CODES.get(error.code, f"HTTP {error.code}")
-            raise self._refused(code, _json_error(error.read())) from error
+            raise self._refused(code, server_words.of_json(error.read())) from error
         except urllib.error.URLError as error:
             raise self._unreachable(error.reason) from error
         except (OSError, http.client.HTTPException) as error:
             raise self._unreachable(error or type(error).__name__) from error
+        except (KeyError, IndexError, TypeError) as error:
+            raise self._strange(part) from error
         except ValueError as error:
             raise ServingError(
                 "INTERNAL", f"what {self.address} answers is no JSON: is it TensorFlow Serving?"
@@ -264,19 +290,3 @@ class GrpcClient(Client):
 
 def _labels(labels):
     return class_labels.listed(labels, smallest=_INT32.min, largest=_INT32.max).astype(np.int32)
-
-
-def _json_error(body):
-    try:
-        return json.loads(body)["error"]
-    except (ValueError, KeyError, TypeError):
-        return body.decode(errors="replace")[:500]
-
-
-def _plain(message):
-    """A server's message without the nodes of its graph."""
-    message = message.removeprefix("Graph execution error:").strip()
-    message = re.split(r"\s*\[\[\{\{node|\n", message, maxsplit=1)[0]
-    found = re.search(r"assertion failed: \[(.*?)\] \[(.*?)\](?=$|\s)", message)
-    message = f"{found[1]} {found[2]}" if found else message
-    return message.strip().rstrip(".") + "."

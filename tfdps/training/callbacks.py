@@ -20,6 +20,7 @@ from tfdps.accounting import accountants, shown
 from tfdps.generators import pixels
 
 _SCALAR_SECONDS = 10.0
+_LARGEST_SHARE = 0.05  # of the time may go into accounting for the scalars
 _GRID_COLUMNS = 10
 _RETRY_SECONDS = 2.0
 
@@ -77,8 +78,11 @@ class Progress(keras.callbacks.Callback):
 
 
 class Scalars(keras.callbacks.Callback):
-    """TensorBoard scalars: epsilon by RDP of the steps that the ledger covers; tagged nonprivate/:
-    steps a second, and the loss of a run without a mechanism.
+    """TensorBoard scalars: privacy/epsilon_rdp or _pld, that of the steps that the ledger covers by
+    the accountant that decides; tagged nonprivate/: steps a second, and the loss of a run without a
+    mechanism.
+
+    Every ten seconds, or as much more seldom as PLD of subsampled steps is slow.
 
     Args:
       plan: the PrivacyPlan.
@@ -93,10 +97,13 @@ class Scalars(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         self._last, self._last_step = time.monotonic(), int(self.model.noisy_steps.numpy())
+        self._wait = _SCALAR_SECONDS
 
     def on_train_batch_end(self, batch, logs=None):
-        if time.monotonic() - self._last >= _SCALAR_SECONDS:
+        start = time.monotonic()
+        if start - self._last >= self._wait:
             _without_failing(lambda: self._write(logs))
+            self._wait = max(_SCALAR_SECONDS, (time.monotonic() - start) / _LARGEST_SHARE)
 
     def on_train_end(self, logs=None):
         _without_failing(lambda: self._write(logs))
@@ -106,8 +113,9 @@ class Scalars(keras.callbacks.Callback):
         now, step = time.monotonic(), int(self.model.noisy_steps.numpy())
         with self._writer.as_default(step):
             if self._plan.private:
-                spent = _float32_up(_spent(self._plan, self._ledger, "rdp"))
-                tf.summary.scalar("privacy/epsilon_rdp", spent)
+                decides = self._plan.accountant
+                spent = _float32_up(_spent(self._plan, self._ledger, decides))
+                tf.summary.scalar(f"privacy/epsilon_{decides}", spent)
             elif logs and "loss" in logs:
                 tf.summary.scalar("nonprivate/loss", logs["loss"])
             rate = (step - self._last_step) / max(now - self._last, 1e-9)

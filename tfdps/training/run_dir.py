@@ -8,13 +8,14 @@ import json
 import os
 import pathlib
 
+import tfdps
 from tfdps import checks, files
 from tfdps.accounting import ledger
 from tfdps.accounting.events import NoiseEvent
 from tfdps.accounting.plan import PrivacyPlan
 from tfdps.artefacts import layout
 from tfdps.config import fields, run_config
-from tfdps.data import arrays
+from tfdps.data import arrays, location
 from tfdps.data.dataset import Dataset, DatasetSpec, StreamedDataset
 from tfdps.training import nonprivate
 
@@ -89,6 +90,7 @@ class RunDir:
                 f"no run at model_dir {self.root}: it has no run.json. Train first, or give the "
                 "--model_dir of a run."
             )
+        run = {}
         try:
             run = json.loads(self.json.read_text())
             declared = run["dataset"]
@@ -99,9 +101,23 @@ class RunDir:
             )
             return run_config.RunConfig(**run["config"]), spec, declared["num_records"]
         except (ValueError, KeyError, TypeError) as error:
-            raise checks.UsageError(
-                f"{self.json} is damaged: {error}. It was left as it is."
-            ) from error
+            raise self._unreadable(run, error) from error
+
+    def _unreadable(self, run, error):
+        """The UsageError for a run.json whose content, `run`, means nothing to this version."""
+        run = run if isinstance(run, dict) else {}
+        settings = run.get("config")
+        known = [field.name for field in dataclasses.fields(run_config.RunConfig)]
+        new = [name for name in settings if name not in known] if isinstance(settings, dict) else []
+        version = run.get("tfdps_version")
+        if not new and version in (None, tfdps.__version__):
+            return checks.UsageError(f"{self.json} is damaged: {error}. It was left as it is.")
+        whose = f"tfdps {version}" if version else "another version of tfdps"
+        why = f"it has {checks.listed(new)}" if new else str(error).rstrip(".")
+        return checks.UsageError(
+            f"{self.json} was written by {whose} and means nothing to this, {tfdps.__version__}: "
+            f"{why}. Use the version that made the run."
+        )
 
     def check_resume(self, new: run_config.RunConfig) -> list[str]:
         """Compares `new`, a RunConfig, with the run started here; returns the names it may change.
@@ -125,7 +141,10 @@ class RunDir:
             "fit": new.fit == "squash",
             "background": new.background == "white",
         }
-        for name, before, now, policy in old.differences(new):
+        changed = [entry for entry in old.differences(new) if not self._is_same_place(*entry[:3])]
+        for name, before, now, policy in changed:
+            if name == "dataset" and self._is_moved_folder(before, now):
+                continue
             if policy != fields.FREE and not (before is None and declares.get(name)):
                 what = {
                     fields.GUARANTEE: "the privacy guarantee",
@@ -136,7 +155,21 @@ class RunDir:
                     f"--{name} alters {what[policy]} of the run at {self.root}: it was {before!r}, "
                     f"received {now!r}. {back} to resume, or use a new --model_dir."
                 )
-        return [name for name, *_ in old.differences(new) if name != "model_dir"]
+        return [name for name, *_ in changed if name != "model_dir"]
+
+    @staticmethod
+    def _is_same_place(name, before, now):
+        """Whether two values of a setting are one place on this machine, written in two ways."""
+        if name == "data_dir" and before and now:
+            return location.absolute(before) == location.absolute(now)
+        if name == "labels_csv" and before and now:
+            return location.absolute(before) == location.absolute(now)
+        return name == "dataset" and location.same(before, now)
+
+    def _is_moved_folder(self, before, now):
+        """Whether a folder took another's place: `check_data` tells if it holds the same images."""
+        folders = location.is_folder(before) and location.is_folder(now)
+        return folders and self._fingerprint() is not None
 
     def check_data(self, dataset: Dataset | StreamedDataset) -> None:
         """Compares the loaded data, all parts, with what the run started here was trained on.
@@ -197,10 +230,19 @@ class RunDir:
             ) from error
 
     def write(self, config: run_config.RunConfig, spec: DatasetSpec, num_records: int) -> None:
-        """Writes run.json and run.flags, each whole or not at all."""
+        """Writes run.json and run.flags, each whole or not at all; where data lie as absolute paths."""
+        data_dir, labels_csv = (
+            None if place is None else location.absolute(place)
+            for place in (config.data_dir, config.labels_csv)
+        )
+        dataset = location.recorded(config.dataset)
+        config = dataclasses.replace(
+            config, dataset=dataset, data_dir=data_dir, labels_csv=labels_csv
+        )
         run = {
+            "tfdps_version": tfdps.__version__,
             "config": dataclasses.asdict(config),
-            "dataset": {**dataclasses.asdict(spec), "num_records": num_records},
+            "dataset": {**dataclasses.asdict(spec), "num_records": int(num_records)},
         }
         files.write_whole(self.flags, config.to_flags())
         files.write_whole(self.json, json.dumps(run, indent=2) + "\n")

@@ -1,0 +1,43 @@
+"""Are the held-out images really others than those that were trained on? Compared pixel for pixel."""
+
+import hashlib
+import logging
+
+import numpy as np
+
+from tfdps import checks
+
+_logger = logging.getLogger(__name__)
+
+_COPY = 0.5  # of the held-out images: no public data set has so many images twice
+
+
+def check(training, heldout):
+    """Refuses held-out images that are a copy of the training images; says so where some are.
+
+    A copy may lie elsewhere, be stored in another format and have other file names: the pixels are
+    compared, as the generator and the classifiers are given them.
+
+    Args:
+      training: the Dataset that was trained on.
+      heldout: the Dataset of held-out images, of the same shape.
+
+    Raises:
+      UsageError: half of the held-out images or more are among the training images.
+    """
+    seen = set(_digests(training.images))
+    count = sum(digest in seen for digest in _digests(heldout.images))
+    if not count:
+        return
+    found = f"{count} of {len(heldout)} of {heldout.spec.name} are training images, pixel for pixel"
+    if count >= _COPY * len(heldout):
+        raise checks.UsageError(
+            f"held-out images must be images that were not trained on: {found}. Give others with "
+            "--eval_dataset, or another --eval_split."
+        )
+    _logger.info(f"Note: {found}; what is measured on them is too good by so much.")
+
+
+def _digests(images):
+    for image in images:
+        yield hashlib.blake2b(np.ascontiguousarray(image), digest_size=16).digest()
