@@ -361,7 +361,7 @@ class TestCommand:
         status, said, _ = self.run(capsys, whole)
         assert status == 0
         assert "Claim: (0.999948, 1e-05)-differential privacy, zero-out-one, by PLD" in said
-        assert "Note: The unit of protection is one record" in said
+        assert "Note: The unit of protection is one" in said
         assert said.endswith("VERIFIED: all is as the card says.\n")
 
     def test_fails_on_what_was_changed(self, capsys, export):

@@ -162,7 +162,7 @@ class TestPage:
         assert drawn[..., 3].min() == 255
         assert drawn[..., 0].std() > 30
         page.click("summary")
-        assert "The unit of protection is one record" in page.inner_text("#caveats")
+        assert "The unit of protection is one" in page.inner_text("#caveats")
 
     def test_a_class_that_is_picked_is_drawn(self, page):
         one, many = picture(page, "#one"), picture(page, "#many canvas")

@@ -48,7 +48,7 @@ class Subject:
 
     @property
     def heldout_source(self):
-        """(data set, split) of the held-out images; without a CSV file a folder's only split is train."""
+        """(data set, split) of the held-out images; a folder without a CSV file has train alone."""
         if self.passed[1] is not None:
             return "arrays", "test"
         name = self._options.eval_dataset or self._data["name"]
@@ -78,8 +78,8 @@ class Subject:
         expected = self.sampler.card.dataset_size
         if dataset.size != expected:
             raise checks.UsageError(
-                f"{dataset.spec.name} must hold the {expected} units that the generator was trained on, "
-                f"received {dataset.size}: give the same data with --data_dir."
+                f"{dataset.spec.name} must hold the {expected} records, or persons, that the generator "
+                f"was trained on, received {dataset.size}: give the same data with --data_dir."
             )
         return dataset
 
