@@ -188,7 +188,7 @@ def test_what_is_public_of_the_data_is_said_before_the_first_step(digits_run):
     assert "Public: 1438 images, 8x8 grey, 10 classes: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9." in said[1]
     many = DatasetSpec("x", (4, 5, 3), tuple(f"c{number}" for number in range(40)))
     line = plan_lines.of_data(Dataset(np.zeros((7, 4, 5, 3)), np.zeros(7), many))
-    assert line.startswith("Public: 7 records of 4x5x3, 40 classes: c0, ")
+    assert line.startswith("Public: 7 images, 4x5 colour, 40 classes: c0, ")
     assert line.endswith("c11, ... 40 in all.")
 
 
