@@ -486,14 +486,10 @@ def test_the_sum_is_not_clipped_again():
 def test_the_program_is_compiled_for_shapes_and_not_for_labels():
     """Labels that XLA took for constants would make it compile anew, visibly, for each batch."""
     batch, query = batch_of(), query_of()
-    names, grid = tuple(query.channels), lattice.of(query)
-    compiled = per_record._compiled_sums(names, False, NUM_RECORDS)
+    compiled = per_record._compiled_sums(tuple(query.channels), False, NUM_RECORDS)
     program = compiled.experimental_get_compiler_ir(
         per_record._checked(batch, query.atoms),
-        tuple(map(tf.constant, (grid.positions, grid.offsets, grid.basis, grid.in_basis))),
-        per_record._places(query.atoms.regions),
-        tf.constant(grid.weights),
-        {name: tf.constant(value, tf.float64) for name, value in grid.factors.items()},
+        *per_record._public(query),
     )(stage="hlo")
     assert f"s32[{NUM_RECORDS}]{{0}} parameter(1)" in program
 

@@ -134,11 +134,7 @@ class PerRecordMechanism:
         """Returns the sum without its noise, int64 [D]: PRIVATE, for tests and audits alone."""
         atoms, layout = query.atoms, query.channels
         records = _checked(batch, atoms)
-        width = atoms.positions.shape[1] * max(
-            atoms.num_regions,
-            atoms.second_dimension if "second" in layout else 1,
-        )
-        rows = max(1, min(self.chunk_size, records[0].shape[0], _LARGEST_PRODUCT // width))
+        rows = min(self.chunk_size, rows_of_piece(query, records[0].shape[0]))
         public = _public(query)
         # A concrete one: TensorFlow would take rounds of other shapes for needless tracing.
         sums = _compiled_sums(tuple(layout), query.pooled, rows).get_concrete_function(
@@ -150,6 +146,23 @@ class PerRecordMechanism:
             matrices = tf.reshape(sums["second"], [-1, atoms.second_dimension**2])
             sums["second"] = tf.gather(matrices, places, axis=1)
         return tf.concat([tf.reshape(sums[name], [-1]) for name in layout], 0)
+
+
+def rows_of_piece(query, num_records):
+    """Returns how many records are worked on at a time; of shapes alone.
+
+    At most as many as a class has on average: a piece is of one class, and padded to its rows, so that
+    of many small classes most rows would be padding.
+
+    Args:
+      query: the MomentQuery.
+      num_records: of a batch, with its padding.
+    """
+    num_classes, num_atoms, dimension = query.atoms.positions.shape
+    in_second = query.atoms.second_dimension if "second" in query.channels else 1
+    width = max(dimension, num_atoms * max(query.atoms.num_regions, in_second))
+    of_class = -(-num_records // num_classes)
+    return max(1, min(lattice.MOST_ROWS, of_class, _LARGEST_PRODUCT // width))
 
 
 def _checked(batch, atoms):
@@ -182,13 +195,26 @@ def _places(regions):
 def _public(query):
     """What `_clipped_sums` needs of a MomentQuery, as tensors."""
     grid = lattice.of(query)
-    arrays = (grid.positions, grid.offsets, grid.basis, grid.in_basis)
+    positions, offsets, in_basis = (
+        tf.constant(array, tf.float64) for array in (grid.positions, grid.offsets, grid.in_basis)
+    )
     return (
-        tuple(None if array is None else tf.constant(array, tf.float64) for array in arrays),
+        (positions, offsets, _in_blocks(grid.basis), in_basis),
         _places(query.atoms.regions),
         tf.constant(grid.weights, tf.float64),
         {name: tf.constant(value, tf.float64) for name, value in grid.factors.items()},
     )
+
+
+def _in_blocks(basis):
+    """A basis [p, d] as float32 [b, r, d], blocks of its rows, the last one filled up with zeros."""
+    if basis is None:
+        return None
+    size, dimension = basis.shape
+    rows = lattice.blocks_of_rows(size, dimension)[0].stop
+    missing = -size % rows
+    padded = np.pad(basis, [(0, missing), (0, 0)]) if missing else basis
+    return tf.constant(padded.reshape(-1, rows, dimension))
 
 
 @functools.lru_cache
