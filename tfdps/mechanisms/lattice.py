@@ -97,7 +97,8 @@ def of(query):
     rate = min(pixel**2 / (2 * atoms.regularization * math.log(2)) * STEPS, 2.0**60)
     with np.errstate(over="ignore"):  # infinities are clipped
         offsets = atoms.offsets.astype(np.float64) / (atoms.regularization * math.log(2)) * STEPS
-    diagonal = _diagonal(atoms.second_dimension)
+    # Of no second moments there is no triangle either: it has p^2 numbers, and p may be all pixels.
+    diagonal = _diagonal(atoms.second_dimension if scales.second else 0)
     return Lattice(
         positions=positions,
         offsets=np.rint(np.clip(offsets, -(2.0**200), 2.0**200)),
