@@ -39,7 +39,7 @@ class Lattice:
     Attributes:
       positions: X [L, K, d], multiples of 1 / 2040.
       offsets: [L, K], an atom's offset in steps of the logarithm.
-      basis: float32 [p, d], which has integers up to 2^24, or None.
+      basis: float32 [p, d] as the query has it, or None: `in_steps` makes integers of its rows.
       in_basis: Z [L, K, p], the atoms in the basis, in its steps.
       weights: [.]: floor(2^30 2^(-i / 2^11)) for i = 0, 1, ..., ending with 0.
       factors: {name: float}: the constants of `piece_sums`.
@@ -77,7 +77,7 @@ def of(query):
     basis, raw, raw_unit, stretch = None, positions / 8, 1 / 255, 1.0
     reach = max(255, np.abs(raw).max())
     if atoms.basis is not None:
-        basis, raw, row_sums, stretch = _basis_in_steps(atoms.basis, positions)
+        basis, (raw, row_sums, stretch) = atoms.basis, _in_basis(atoms.basis, positions)
         raw_unit = 1 / (LEVELS * _BASIS_STEPS)
         reach = max(LEVELS * row_sums.max(), np.abs(raw).max())
     basis_shift = _halvings(reach, _IN_BASIS)
@@ -139,26 +139,34 @@ def spacing_of_elements(query):
     )
 
 
-def _basis_in_steps(basis, positions):
-    """(B in its steps, float32 [p, d]; positions B^T; sums over B's rows of |B| [p]; ||B||^2 or more).
+def _in_basis(basis, positions):
+    """(positions B^T [L, K, p], sums over B's rows of |B| [p], ||B||^2 or more), B in its steps.
 
     A block of rows at a time: in float64 the whole of B may be more than all else of a round. All sums
     are of integers, below 2^53, and so the same whatever the blocks.
     """
     size, dimension = basis.shape
-    steps = np.empty([size, dimension], np.float32)
-    raw = np.empty([*positions.shape[:2], size])
-    row_sums = np.empty(size)
-    for block in blocks_of_rows(size, dimension):
-        rows = np.rint(basis[block].astype(np.float64) * _BASIS_STEPS)
-        steps[block], row_sums[block] = rows, np.abs(rows).sum(axis=1)
-        raw[..., block] = positions @ rows.T
+    raw, row_sums = np.empty([*positions.shape[:2], size]), np.empty(size)
     products = np.zeros([size, size])
+    for block in blocks_of_rows(size, dimension):
+        rows = in_steps(basis[block].astype(np.float64), np.rint)
+        row_sums[block] = np.abs(rows).sum(axis=1)
+        raw[..., block] = positions @ rows.T
     for block in blocks_of_rows(dimension, size):
-        columns = steps[:, block].astype(np.float64)
+        columns = in_steps(basis[:, block].astype(np.float64), np.rint)
         products += columns @ columns.T
     # Rows may miss being orthonormal, many of them in the same direction.
-    return steps, raw, row_sums, np.abs(products).sum(axis=1).max() / _BASIS_STEPS**2
+    return raw, row_sums, np.abs(products).sum(axis=1).max() / _BASIS_STEPS**2
+
+
+def in_steps(rows, rint):
+    """Returns elements of a basis, float64, in its steps: integers.
+
+    Args:
+      rows: of the basis, float64.
+      rint: rounds to the nearest integer, half-way cases to the even one: NumPy's, or TensorFlow's.
+    """
+    return rint(rows * float(_BASIS_STEPS))
 
 
 def blocks_of_rows(count, width):

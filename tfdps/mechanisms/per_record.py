@@ -207,14 +207,13 @@ def _public(query):
 
 
 def _in_blocks(basis):
-    """A basis [p, d] as float32 [b, r, d], blocks of its rows, the last one filled up with zeros."""
+    """A basis [p, d] as float32 [b, r, d], blocks of r rows, as many as fit into 32 MiB of float64."""
     if basis is None:
         return None
-    size, dimension = basis.shape
-    rows = lattice.blocks_of_rows(size, dimension)[0].stop
-    missing = -size % rows
-    padded = np.pad(basis, [(0, missing), (0, 0)]) if missing else basis
-    return tf.constant(padded.reshape(-1, rows, dimension))
+    rows = lattice.blocks_of_rows(*basis.shape)[0].stop
+    while len(basis) % rows:
+        rows -= 1
+    return tf.constant(basis.reshape(-1, rows, basis.shape[1]))
 
 
 @functools.lru_cache
