@@ -494,6 +494,28 @@ def test_the_program_is_compiled_for_shapes_and_not_for_labels():
     assert f"s32[{NUM_RECORDS}]{{0}} parameter(1)" in program
 
 
+def test_blocks_of_a_basis_change_no_bit(monkeypatch):
+    whole = integers_of(batch_of(), atoms_of())
+    monkeypatch.setattr(lattice, "_AT_ONCE", 2 * DIMENSION)  # two of four rows at a time
+    lattice.of.cache_clear()
+    np.testing.assert_array_equal(integers_of(batch_of(), atoms_of()), whole)
+
+
+def test_work_grows_with_records_and_not_with_classes():
+    """All rows of all pieces: of 100 classes they were 40 times as many as there are records."""
+    for num_classes in (1, 10, 100, 1000):
+        atoms = Atoms(np.zeros((num_classes, 4, 12)), np.zeros((num_classes, 4)), 1.0)
+        rows = per_record.rows_of_piece(MomentQuery(atoms, SCALES), 5000)
+        pieces = 5000 // rows + num_classes
+        assert rows * pieces <= 2 * 5000 + num_classes + rows
+
+
+def test_rows_of_large_images_are_few():
+    atoms = Atoms(np.zeros((2, 1, 128 * 128 * 3)), np.zeros((2, 1)), 1.0)
+    rows = per_record.rows_of_piece(MomentQuery(atoms, Scales(1.0, 1.0)), 5000)
+    assert rows * 128 * 128 * 3 <= 2**22
+
+
 @pytest.mark.slow
 def test_pieces_of_a_large_batch_add_up():
     """5,000 images of MNIST's size against an independent float64 sum over whole classes."""

@@ -15,11 +15,11 @@ _FEWEST = 4096  # numbers of a weight that is worth it
 class TablesApart:
     """The large byte tables of a generator, as further inputs of what is converted.
 
-    What follows from constants alone is computed when a graph is frozen: a table would be in the file as
-    float32, four times as large, and tf2onnx copies its constants for every pass over the graph, 2 GB of
-    them at 128 x 128 pixels in colour. As inputs they are left alone. When the model is made they become
-    constants of it again, with the cast, product and sum that decode them; runtimes do these once, when
-    they load the file.
+    What follows from constants alone is computed when a graph is frozen: a table would be in the file
+    as float32, four times as large, and tf2onnx copies constants for every pass over the graph, 2 GB
+    of them at 128 x 128 pixels in colour. As inputs they are left alone. When the model is made they
+    become constants of it again, with the cast, product and sum that decode them; runtimes do these
+    once, when they load the file.
 
     Attributes:
       signature: tf.TensorSpecs of the inputs, a list.

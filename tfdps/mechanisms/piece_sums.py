@@ -16,7 +16,8 @@ def of(y, of_class, factors, counted, names):
     Args:
       y: records of one class, in steps of the pixel grid, float64 [B, d].
       of_class: of the class: its atoms [K, d] in the same steps, their offsets [K] in steps of the
-        logarithm, the basis (float32 [b, r, d], b blocks of its rows) or None, the atoms in it [K, p], the pixels of each region [R, S], the weights of shares.
+        logarithm, the basis (float32 [b, r, d], b blocks of its rows) or None, the atoms in it [K, p],
+        the pixels of each region [R, S], the weights of shares.
       factors: the Lattice's.
       counted: bool [B], which records count.
       names: of channels, from "mass", "displacement", "energy", "second", whose sums are

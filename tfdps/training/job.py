@@ -17,6 +17,7 @@ from tfdps.distributed import replicas
 from tfdps.distributed.preemption import StopRequest
 from tfdps.mechanisms import batches, exactness
 from tfdps.training import builders, callbacks, plan_lines
+from tfdps.training import needs as needed
 from tfdps.training.ledger_gate import LedgerWriter
 from tfdps.training.run_dir import RunDir
 from tfdps.training.run_export import export_run, lost_line, lost_rounds, public_flags
@@ -49,6 +50,7 @@ def _train(config, records, on, stop):
     if on.is_chief:  # who speaks for all workers
         _logger.info(plan_lines.of_plan(plan, on))
         _logger.info(plan_lines.of_data(dataset))
+    _check_needs(config, dataset, on)
     model = builders.build_model(
         config, dataset.spec, plan, on=on
     )  # what refuses must start no run
@@ -147,6 +149,14 @@ def _load(config, records, on):
             "the data are refused on another worker, which says why."
         )
     return dataset
+
+
+def _check_needs(config, dataset, on):
+    """Says what the run needs, and refuses one that this machine has no memory for."""
+    needs = needed.of_run(config, dataset.spec, dataset.size)
+    if on.is_chief and needs is not None:
+        _logger.info(plan_lines.of_needs(needs))
+    on.on_chief(lambda: needed.refuse_what_cannot_fit(config, dataset.spec, dataset.size))
 
 
 def _shared_plan(on, run, config, num_records):

@@ -183,8 +183,8 @@ def _scale_to(wanted, variances):
 def _principal(waves, root, factors, rank):
     """(basis [p, d], variances [p]): where images vary most, the largest first, and how much.
 
-    Of images factors * (waves' root g), g ~ N(0, I): the singular vectors of a matrix [d, m] that is not
-    made. Its product with its own transpose, [m, m], says which p mixes of waves to look at; among
+    Of images factors * (waves' root g), g ~ N(0, I): the singular vectors of a matrix [d, m] that is
+    not made. Its product with its own transpose, [m, m], says which p mixes of waves to look at; among
     their images, [p, d], directions are found to full precision.
 
     Args:

@@ -57,10 +57,8 @@ class SlowWaves:
         )
 
     def products(self, factors):
-        """Returns the inner products [m, m] of the waves with one another, pixels times `factors` [d]."""
-        return np.concatenate(
-            [self.of_images(images * factors) for _, images in self._in_blocks()]
-        )
+        """Returns the inner products [m, m] of the waves, each pixel times its own of `factors` [d]."""
+        return np.concatenate([self.of_images(images * factors) for _, images in self._in_blocks()])
 
     def _in_blocks(self):
         """Yields the waves as images, a block at a time: (a slice of numbers, float64 [rows, d])."""
