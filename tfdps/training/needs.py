@@ -15,22 +15,25 @@ from tfdps.learners.per_record.class_rounds import MOST_WAVES
 from tfdps.learners.refiner import pretraining
 from tfdps.training import free_memory
 
-_PROCESS = 1.0e9  # bytes: Python, TensorFlow, compiled programs and what malloc keeps
+# Bytes, measured: fitted to the runs of benchmarks/image_size.md, and a little above most of them.
+_PROCESS = 1.05e9  # Python, TensorFlow, compiled programs and what malloc keeps
 _PART = 2**28  # of a draw, see PoissonBatches
 _COPIES_OF_PART = 4  # gathered, padded, prefetched, worked on
-_WORK = 0.4e9  # blocks of records, waves and pixels that are worked on at a time, at most
+_PIECE, _OF_PIECE = (
+    2**22,
+    90,
+)  # numbers of a piece of records, see PerRecordMechanism; bytes for each
 _OF_ATOM_PIXEL = 130  # float64 of positions, sums, noise, means, spreads and their transforms
-_OF_WAVE_PIXEL = (
-    10  # the basis of the query, and of the compiled round, in float32; whether it is finite
-)
-_OF_BASIS_PIXEL = 60
+_OF_WAVE_PIXEL, _KEPT_OF_WAVE_PIXEL = 12, 4  # the basis of the query and the program's, in float32
+_OF_BASIS_PIXEL = 24
 _OF_SAMPLE_PIXEL = 36  # of an image that is generated
 _SAMPLES_OF_CLASS, _CLASSES_SHOWN = 10, 20
 _LARGEST_ONNX = 2**31  # bytes: protobuf's limit
 
-_START_SECONDS, _ROUND_SECONDS = 25.0, 3.0
-_PRODUCTS_A_SECOND = 1.5e9  # of float64, on a core of 2020
-_ATOM_PIXELS_A_SECOND = 4e5  # set in closed form, in a round
+_START_SECONDS, _ROUND_SECONDS = 20.0, 2.0
+_PRODUCTS_A_SECOND = 2.5e9  # of float64, on a core of 2020
+_WAVE_PIXELS_A_SECOND = 2e7  # transformed
+_ATOM_PIXELS_A_SECOND = 1.5e6  # set in closed form, in a round
 _CLASS_SECONDS = 0.1  # of a round with atoms
 _DENOISER_SECONDS, _GRADIENT_SECONDS = (
     0.15,
@@ -103,27 +106,29 @@ def _memory(config, spec, num_records):
     waves = min(MOST_WAVES, pixels) * pixels
     basis = (config.latent_dim - 1) * pixels
     samples = _SAMPLES_OF_CLASS * min(spec.num_classes, _CLASSES_SHOWN) * pixels
-    work = min(_WORK, 100.0 * num_records * pixels)
-    growing = (
-        _OF_ATOM_PIXEL * atom_pixels + _OF_BASIS_PIXEL * basis,
+    piece = min(_PIECE, -(-num_records // spec.num_classes) * pixels)
+    of_atoms = _OF_ATOM_PIXEL * atom_pixels + _OF_BASIS_PIXEL * basis
+    # One after the other: a round of waves, the generator set while its query is kept, samples.
+    at_a_time = max(
         _OF_WAVE_PIXEL * waves,
+        of_atoms + _KEPT_OF_WAVE_PIXEL * waves,
         _OF_SAMPLE_PIXEL * samples,
     )
-    # Most of it at a time: rounds and samples have their memory one after the other.
-    at_a_time = sum(growing) - min(growing)
     made_up = pretraining.num_images(spec.image_shape) * pixels if config.refined else 0
-    return _PROCESS + records + _COPIES_OF_PART * part + work + at_a_time + made_up
+    of_records = records + _COPIES_OF_PART * part + _OF_PIECE * piece
+    return _PROCESS + of_records + at_a_time + made_up
 
 
 def _seconds(config, spec, num_records):
     pixels, atoms = math.prod(spec.image_shape), config.num_atoms
     rounds = len(round_shares.of(atoms))
     drawn = min(num_records, config.batch_size or num_records)
-    # A piece of a class is padded: of every class it may be one record more than half of it is.
+    # Of every class the last piece is padded.
     products = 1.5 * drawn * pixels * (min(MOST_WAVES, pixels) + config.latent_dim + 4 * atoms)
     cores = os.cpu_count() or 1
     seconds = _START_SECONDS + rounds * _ROUND_SECONDS
     seconds += products / (_PRODUCTS_A_SECOND * cores)
+    seconds += min(MOST_WAVES, pixels) * pixels / _WAVE_PIXELS_A_SECOND
     seconds += rounds * _atom_pixels(config, spec) / _ATOM_PIXELS_A_SECOND
     seconds += (rounds - 3) * _CLASS_SECONDS * spec.num_classes
     if config.refined:
