@@ -13,6 +13,7 @@ from tfdps.accounting.plan import make_plan
 from tfdps.checks import UsageError
 from tfdps.config.run_config import RunConfig
 from tfdps.data import loading
+from tfdps.data.dataset import DatasetSpec
 from tfdps.mechanisms.batches import PoissonBatches
 from tfdps.samplers import saved_model_sampler
 from tfdps.training import builders, job
@@ -313,3 +314,10 @@ def test_the_card_is_in_the_export(run):
     assert card["generator"]["name"] == "mixture"
     assert card["generator"]["latent_dim"] == 9
     assert card["training"]["generator_updates"] == 4
+
+
+def test_a_subspace_larger_than_the_waves_is_refused_before_the_first_step():
+    config = per_record_config(latent_dim=802)
+    spec = DatasetSpec("x", (32, 32, 1), ("a", "b"))
+    with pytest.raises(UsageError, match="latent_dim must be at most 801, received 802"):
+        builders.build_model(config, spec, make_plan(config, 1000))

@@ -157,7 +157,8 @@ def written_out(batch, record, atoms, scales):
         behind = np.minimum(logits.max() - logits, len(grid.weights) - 1).astype(int)
         weights = grid.weights[behind]
         shares = np.floor(weights * 2.0**16 / weights.sum())
-        a = np.floor(grid.basis @ y * factors["basis_scale"] + 0.5)
+        basis = np.rint(grid.basis.astype(np.float64) * 2**20)
+        a = np.floor(basis @ y * factors["basis_scale"] + 0.5)
         b = (a - grid.in_basis[label]).astype(np.int64)
         terms = factors["mass_term"] + np.ceil(squares * factors["distance_factor"])
         terms += np.ceil(energies * energies * factors["energy_factor"]).sum(axis=1)

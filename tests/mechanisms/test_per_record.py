@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from tfdps import checks
-from tfdps.mechanisms import lattice, per_record
+from tfdps.mechanisms import clipped_sums, lattice, per_record
 from tfdps.mechanisms.moments import Atoms, MomentQuery, Release, Scales
 from tfdps.mechanisms.per_record import PerRecordMechanism
 
@@ -487,16 +487,35 @@ def test_the_sum_is_not_clipped_again():
 def test_the_program_is_compiled_for_shapes_and_not_for_labels(images_per_unit):
     """Labels that XLA took for constants would make it compile anew, visibly, for each batch."""
     batch, query = batch_of(), query_of()
-    names, grid = tuple(query.channels), lattice.of(query)
-    compiled = per_record._compiled_sums(names, False, NUM_RECORDS, images_per_unit)
+    names = tuple(query.channels)
+    compiled = clipped_sums._compiled_sums(names, False, NUM_RECORDS, images_per_unit)
     program = compiled.experimental_get_compiler_ir(
-        per_record._checked(batch, query.atoms),
-        tuple(map(tf.constant, (grid.positions, grid.offsets, grid.basis, grid.in_basis))),
-        per_record._places(query.atoms.regions),
-        tf.constant(grid.weights),
-        {name: tf.constant(value, tf.float64) for name, value in grid.factors.items()},
+        per_record._checked(batch, query.atoms, images_per_unit),
+        *clipped_sums._public(query),
     )(stage="hlo")
     assert f"s32[{NUM_RECORDS}]{{0}} parameter(1)" in program
+
+
+def test_blocks_of_a_basis_change_no_bit(monkeypatch):
+    whole = integers_of(batch_of(), atoms_of())
+    monkeypatch.setattr(lattice, "_AT_ONCE", 2 * DIMENSION)  # two of four rows at a time
+    lattice.of.cache_clear()
+    np.testing.assert_array_equal(integers_of(batch_of(), atoms_of()), whole)
+
+
+def test_work_grows_with_records_and_not_with_classes():
+    """All rows of all pieces: of 100 classes they were 40 times as many as there are records."""
+    for num_classes in (1, 10, 100, 1000):
+        atoms = Atoms(np.zeros((num_classes, 4, 12)), np.zeros((num_classes, 4)), 1.0)
+        rows = clipped_sums.rows_of_piece(MomentQuery(atoms, SCALES), 5000)
+        pieces = 5000 // rows + num_classes
+        assert rows * pieces <= 2 * 5000 + num_classes + rows
+
+
+def test_rows_of_large_images_are_few():
+    atoms = Atoms(np.zeros((2, 1, 128 * 128 * 3)), np.zeros((2, 1)), 1.0)
+    rows = clipped_sums.rows_of_piece(MomentQuery(atoms, Scales(1.0, 1.0)), 5000)
+    assert rows * 128 * 128 * 3 <= 2**22
 
 
 @pytest.mark.slow

@@ -220,12 +220,15 @@ def _z_spec(generator):
 
 def _to_onnx(generator, num_classes):
     """Returns the ONNX model of the generator in inference mode: z, labels -> images."""
-    signature = [_z_spec(generator), tf.TensorSpec([None], tf.int32, name="labels")]
+    tables = onnx_tables.TablesApart(generator)
+    labels = tf.TensorSpec([None], tf.int32, name="labels")
+    signature = [_z_spec(generator), labels, *tables.signature]
 
-    def decode(z, labels):
+    def decode(z, labels, *codes):
         known = (labels >= 0) & (labels < num_classes)
         # A table has no row num_classes, while one of a negative number is counted from its end.
-        images = generator([z, tf.where(known, labels, num_classes)], training=False)
+        with tables.taken_from(codes):
+            images = generator([z, tf.where(known, labels, num_classes)], training=False)
         nothing = tf.where(known, np.float32(0), np.float32(np.nan))
         return {"images": images + nothing[:, None, None, None]}
 
@@ -235,7 +238,7 @@ def _to_onnx(generator, num_classes):
             input_signature=signature,
             opset=ONNX_OPSET,
         )
-    onnx_tables.keep_bytes(model, generator)
+    tables.put_back(model)
     onnx_names.shorten(model)
     return model
 

@@ -1,70 +1,52 @@
-"""Keeps the byte tables of a generator as bytes in its ONNX file."""
+"""Keeps the byte tables of a generator as bytes in its ONNX file, and out of what is converted."""
 
+import contextlib
+
+import keras
 import numpy as np
-import onnx
+import tensorflow as tf
 from onnx import numpy_helper
 
 from tfdps.generators.byte_table import ByteTable
 
-_FEWEST = 4096  # numbers of a table that is worth four more nodes
+_FEWEST = 4096  # numbers of a weight that is worth it
 
 
-def keep_bytes(model, generator):
-    """Gives `model`, an ONNX ModelProto, the bytes of the generator's tables back; returns None.
+class TablesApart:
+    """The large byte tables of a generator, as further inputs of what is converted.
 
-    tf2onnx computes what follows from constants alone, so that a table that is used whole is in the
-    file as float32, four times as large. Its bytes take that constant's place, with the cast, product
-    and sum that decode them, which runtimes do once, when they load the file.
+    What follows from constants alone is computed when a graph is frozen: a table would be in the file
+    as float32, four times as large, and tf2onnx copies constants for every pass over the graph, 2 GB
+    of them at 128 x 128 pixels in colour. As inputs they are left alone. When the model is made they
+    become constants of it again, with the cast, product and sum that decode them; runtimes do these
+    once, when they load the file.
+
+    Attributes:
+      signature: tf.TensorSpecs of the inputs, a list.
 
     Args:
-      model: what tf2onnx made of the generator.
       generator: the Keras model.
     """
-    tables = [
-        (table, table.values().numpy().ravel())
-        for table in generator._flatten_layers()
-        if isinstance(table, ByteTable) and np.prod(table.shape) >= _FEWEST
-    ]
-    graph, nodes = model.graph, []
-    for constant in list(graph.initializer):
-        values = _float_values(constant)
-        table = values is not None and next((t for t, v in tables if _same(v, values)), None)
-        if table:
-            graph.initializer.remove(constant)
-            nodes += _decoding(graph, constant, table)
-    for place, node in enumerate(nodes):
-        graph.node.insert(place, node)
 
+    def __init__(self, generator):
+        layers = generator._flatten_layers()
+        weights = [w for table in layers if isinstance(table, ByteTable) for w in table.weights]
+        self._weights = [weight for weight in weights if np.prod(weight.shape) >= _FEWEST]
+        self.signature = [
+            tf.TensorSpec(weight.shape, weight.dtype, name=f"table_{number}")
+            for number, weight in enumerate(self._weights)
+        ]
 
-def _float_values(constant):
-    if constant.data_type != onnx.TensorProto.FLOAT or np.prod(constant.dims) < _FEWEST:
-        return None
-    return numpy_helper.to_array(constant).ravel()
+    @contextlib.contextmanager
+    def taken_from(self, inputs):
+        """In the block the generator has its tables from `inputs`, tensors of the signature."""
+        with keras.StatelessScope(list(zip(self._weights, inputs, strict=True))):
+            yield
 
-
-def _same(one, other):
-    """Whether they are equal up to the rounding of a product and a sum."""
-    return one.size == other.size and np.abs(one - other).max() <= 1e-6 * np.abs(one).max()
-
-
-def _decoding(graph, constant, table):
-    """Adds a table's weights to the graph; returns the nodes that make the constant of them."""
-    name = constant.name
-
-    def added(suffix, value):
-        graph.initializer.append(numpy_helper.from_array(value, f"{name}/{suffix}"))
-        return f"{name}/{suffix}"
-
-    codes = added("codes", table.codes.numpy())
-    low, step = (
-        added(suffix, np.expand_dims(weight.numpy(), table.axis))
-        for suffix, weight in (("low", table.low), ("step", table.step))
-    )
-    shape = added("shape", np.array(constant.dims, np.int64))
-    make = onnx.helper.make_node
-    return [
-        make("Cast", [codes], [f"{name}/cast"], to=onnx.TensorProto.FLOAT),
-        make("Mul", [f"{name}/cast", step], [f"{name}/scaled"]),
-        make("Add", [f"{name}/scaled", low], [f"{name}/shifted"]),
-        make("Reshape", [f"{name}/shifted", shape], [name]),
-    ]
+    def put_back(self, model):
+        """Makes constants of the inputs of `model`, an onnx.ModelProto; returns None."""
+        graph, numbers = model.graph, {spec.name: n for n, spec in enumerate(self.signature)}
+        for value in [value for value in graph.input if value.name in numbers]:
+            weight = self._weights[numbers[value.name]].numpy()
+            graph.initializer.append(numpy_helper.from_array(weight, value.name))
+            graph.input.remove(value)

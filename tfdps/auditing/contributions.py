@@ -52,7 +52,7 @@ class Contributions:
         self._basis_unit = _power_of_two(reach / _MOST_IN_BASIS)
         self._z = np.floor(raw / self._basis_unit + 0.5)
         self._step = unit * self._basis_unit  # of a coordinate in the basis, in pixel units
-        self._triangle = np.triu_indices(self._z.shape[2])
+        self._triangle = np.triu_indices(self._z.shape[2] if scales.second else 0)
         beside = np.where(self._triangle[0] == self._triangle[1], 1, np.sqrt(2))
         # What one step of each channel is worth.
         self._mass, self._displacement = scales.mass / _SHARE, 1 / _PIXEL / _SHARE

@@ -28,6 +28,7 @@ LARGEST_GAIN = 30.0
 
 _NEVER_CLIPPED = 1e-4  # 10 standard deviations from the end of the range at LARGEST_MEAN
 _CONSTANT = 1e-6  # a Gaussian pixel below this spread cannot be widened to anything
+_AT_ONCE = 2**17  # pixels that are matched at a time: 1 MiB an array, which a cache holds
 _TABLE_SIDE = 128  # errors of 1e-3 by interpolation alone, 1e-8 after two Newton steps
 
 
@@ -46,8 +47,18 @@ def match(mean, wanted_stddev, gaussian_stddev):
     Returns:
       Two float64 arrays of that shape.
     """
-    mean = np.clip(np.asarray(mean, np.float64), -LARGEST_MEAN, LARGEST_MEAN)
-    gaussian_stddev = np.asarray(gaussian_stddev, np.float64)
+    mean, wanted_stddev, gaussian_stddev = np.broadcast_arrays(mean, wanted_stddev, gaussian_stddev)
+    found = np.empty([2, mean.size])
+    for first in range(0, mean.size, _AT_ONCE):  # the work takes room for 30 such arrays
+        part = slice(first, first + _AT_ONCE)
+        found[:, part] = _match(*(a.flat[part] for a in (mean, wanted_stddev, gaussian_stddev)))
+    return found[0].reshape(mean.shape), found[1].reshape(mean.shape)
+
+
+def _match(mean, wanted_stddev, gaussian_stddev):
+    """`match` of arrays of one dimension."""
+    mean = np.clip(mean.astype(np.float64), -LARGEST_MEAN, LARGEST_MEAN)
+    gaussian_stddev = gaussian_stddev.astype(np.float64)
     layer_mean, latent_stddev = latent_moments(mean, wanted_stddev)
     reach = np.where(gaussian_stddev < _CONSTANT, 0.0, LARGEST_GAIN * gaussian_stddev)
     short = reach < latent_stddev

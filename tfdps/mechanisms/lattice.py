@@ -28,6 +28,7 @@ _IN_BASIS, _ENERGIES = 2**13, 2**22
 _BASIS_STEPS = 2**20  # of the basis' elements
 _WEIGHTS = 2**30  # of a share before it is divided by the sum
 _MARGIN = 1e-3  # how far below C the clip aims: far more than the float64 roundings of the norm
+_AT_ONCE = 2**22  # numbers of a basis that are in float64 at a time
 _FINEST, _COARSEST = 2.0**-30, 2.0**-48  # the norm's unit, of C^2 and of the largest norm
 
 
@@ -38,7 +39,7 @@ class Lattice:
     Attributes:
       positions: X [L, K, d], multiples of 1 / 2040.
       offsets: [L, K], an atom's offset in steps of the logarithm.
-      basis: [p, d] or None.
+      basis: float32 [p, d] as the query has it, or None: `in_steps` makes integers of its rows.
       in_basis: Z [L, K, p], the atoms in the basis, in its steps.
       weights: [.]: floor(2^30 2^(-i / 2^11)) for i = 0, 1, ..., ending with 0.
       factors: {name: float}: the constants of `piece_sums`.
@@ -54,7 +55,7 @@ class Lattice:
     spacings: dict
 
 
-@functools.lru_cache(maxsize=2)  # every part of a draw has the same query, which never changes
+@functools.lru_cache(maxsize=1)  # every part of a draw has the same query, which never changes
 def of(query):
     """Returns the Lattice of a MomentQuery; depends on nothing else.
 
@@ -76,11 +77,9 @@ def of(query):
     basis, raw, raw_unit, stretch = None, positions / 8, 1 / 255, 1.0
     reach = max(255, np.abs(raw).max())
     if atoms.basis is not None:
-        basis = np.rint(atoms.basis.astype(np.float64) * _BASIS_STEPS)
-        raw, raw_unit = positions @ basis.T, 1 / (LEVELS * _BASIS_STEPS)
-        reach = max(LEVELS * np.abs(basis).sum(axis=1).max(), np.abs(raw).max())
-        # ||B||^2, or more: rows may miss being orthonormal, many of them in the same direction.
-        stretch = np.abs(basis @ basis.T).sum(axis=1).max() / _BASIS_STEPS**2
+        basis, (raw, row_sums, stretch) = atoms.basis, _in_basis(atoms.basis, positions)
+        raw_unit = 1 / (LEVELS * _BASIS_STEPS)
+        reach = max(LEVELS * row_sums.max(), np.abs(raw).max())
     basis_shift = _halvings(reach, _IN_BASIS)
     in_basis = np.floor(raw * 2.0**-basis_shift + 0.5)
 
@@ -98,7 +97,8 @@ def of(query):
     rate = min(pixel**2 / (2 * atoms.regularization * math.log(2)) * STEPS, 2.0**60)
     with np.errstate(over="ignore"):  # infinities are clipped
         offsets = atoms.offsets.astype(np.float64) / (atoms.regularization * math.log(2)) * STEPS
-    diagonal = _diagonal(atoms.second_dimension)
+    # Of no second moments there is no triangle either: it has p^2 numbers, and p may be all pixels.
+    diagonal = _diagonal(atoms.second_dimension if scales.second else 0)
     return Lattice(
         positions=positions,
         offsets=np.rint(np.clip(offsets, -(2.0**200), 2.0**200)),
@@ -137,6 +137,42 @@ def spacing_of_elements(query):
             for name, (_, shape) in query.channels.items()
         ]
     )
+
+
+def _in_basis(basis, positions):
+    """(positions B^T [L, K, p], sums over B's rows of |B| [p], ||B||^2 or more), B in its steps.
+
+    A block of rows at a time: in float64 the whole of B may be more than all else of a round. All sums
+    are of integers, below 2^53, and so the same whatever the blocks.
+    """
+    size, dimension = basis.shape
+    raw, row_sums = np.empty([*positions.shape[:2], size]), np.empty(size)
+    products = np.zeros([size, size])
+    for block in blocks_of_rows(size, dimension):
+        rows = in_steps(basis[block].astype(np.float64), np.rint)
+        row_sums[block] = np.abs(rows).sum(axis=1)
+        raw[..., block] = positions @ rows.T
+    for block in blocks_of_rows(dimension, size):
+        columns = in_steps(basis[:, block].astype(np.float64), np.rint)
+        products += columns @ columns.T
+    # Rows may miss being orthonormal, many of them in the same direction.
+    return raw, row_sums, np.abs(products).sum(axis=1).max() / _BASIS_STEPS**2
+
+
+def in_steps(rows, rint):
+    """Returns elements of a basis, float64, in its steps: integers.
+
+    Args:
+      rows: of the basis, float64.
+      rint: rounds to the nearest integer, half-way cases to the even one: NumPy's, or TensorFlow's.
+    """
+    return rint(rows * float(_BASIS_STEPS))
+
+
+def blocks_of_rows(count, width):
+    """Returns slices that cut `count` rows of `width` numbers into blocks of at most 32 MiB, a list."""
+    rows = max(1, _AT_ONCE // width)
+    return [slice(first, min(first + rows, count)) for first in range(0, count, rows)]
 
 
 @functools.cache

@@ -9,7 +9,6 @@ sum and noise are those of Abadi et al., CCS 2016, arXiv 1607.00133, with moment
 of integers on a public grid follow Canonne, Kamath & Steinke 2020 and Kairouz, Liu & Steinke 2021.
 """
 
-import functools
 from collections.abc import Iterable
 
 import numpy as np
@@ -18,10 +17,8 @@ import tensorflow as tf
 from tfdps import checks
 from tfdps.accounting import overflow
 from tfdps.distributed import replicas
-from tfdps.mechanisms import by_class, exact_gaussian, lattice, moments, piece_sums, unit_clip
+from tfdps.mechanisms import clipped_sums, exact_gaussian, lattice, moments, unit_clip
 from tfdps.mechanisms.noisy_sum import NoisySum
-
-_LARGEST_PRODUCT = 2**22  # elements of the largest array over one piece: larger ones run no faster
 
 
 class PerRecordMechanism:
@@ -146,16 +143,10 @@ class PerRecordMechanism:
         """Returns the sum without its noise, int64 [D]: PRIVATE, for tests and audits alone."""
         atoms, layout = query.atoms, query.channels
         records = _checked(batch, atoms, self.images_per_unit)
-        width = atoms.positions.shape[1] * max(
-            atoms.num_regions,
-            atoms.second_dimension if "second" in layout else 1,
-        )
-        rows = max(1, min(self.chunk_size, records[0].shape[0], _LARGEST_PRODUCT // width))
-        public = _public(query)
-        # A concrete one: TensorFlow would take rounds of other shapes for needless tracing.
-        settings = tuple(layout), query.pooled, rows, self.images_per_unit
-        sums = _compiled_sums(*settings).get_concrete_function(records, *public)
-        sums = sums(records, *public)
+        kinds = tuple(tf.TensorSpec(array.shape, array.dtype) for array in records)
+        sums = clipped_sums.of(
+            query, kinds, chunk_size=self.chunk_size, images_per_unit=self.images_per_unit
+        )(records)
         if "second" in layout:
             places, _ = moments.triangle_of(atoms.second_dimension)
             matrices = tf.reshape(sums["second"], [-1, atoms.second_dimension**2])
@@ -183,99 +174,3 @@ def _checked(batch, atoms, images_per_unit):
             f"a batch must have {images_per_unit} rows a unit, received {images.shape[0]} rows."
         )
     return tf.reshape(images, [-1, dimension]), labels, weights
-
-
-def _places(regions):
-    """int32 [R, S]: the pixels of each region; d, where a region has fewer than the largest."""
-    sizes = np.bincount(regions)
-    places = np.full([len(sizes), sizes.max()], len(regions), np.int32)
-    for region, size in enumerate(sizes):
-        places[region, :size] = np.flatnonzero(regions == region)
-    return tf.constant(places)
-
-
-def _public(query):
-    """What `_clipped_sums` needs of a MomentQuery, as tensors."""
-    grid = lattice.of(query)
-    arrays = (grid.positions, grid.offsets, grid.basis, grid.in_basis)
-    return (
-        tuple(None if array is None else tf.constant(array, tf.float64) for array in arrays),
-        _places(query.atoms.regions),
-        tf.constant(grid.weights, tf.float64),
-        {name: tf.constant(value, tf.float64) for name, value in grid.factors.items()},
-    )
-
-
-@functools.lru_cache
-def _compiled_sums(names, pooled, rows, images_per_unit):
-    """_clipped_sums of these settings; of one function for all TensorFlow would say it retraces."""
-
-    def sums(records, atoms, places, weights, factors):
-        settings = {
-            "names": names,
-            "pooled": pooled,
-            "rows": rows,
-            "images_per_unit": images_per_unit,
-        }
-        return _clipped_sums(records, atoms, places, weights, factors, **settings)
-
-    return tf.function(sums, jit_compile=True)
-
-
-def _clipped_sums(
-    records, atoms, places, share_weights, factors, *, names, pooled, rows, images_per_unit
-):
-    """Sums of the clipped channels `names`, in steps of the lattice: {name: int64 [L, K, ...]}.
-
-    Second moments are whole matrices [L, K, p, p], or [1, 1, p, p] when pooled. A loop over pieces
-    of at most `rows` records of one class, each against the atoms of that class alone; before it
-    another one, for the lengths of what a person's records add, where a unit has several.
-    """
-    images, labels, weights = records
-    positions, offsets, basis, in_basis = atoms
-    num_classes, num_atoms, dimension = positions.shape
-    num_pieces, piece = by_class.of_one_class(labels, weights, num_classes, rows)
-
-    def of_piece(trip):
-        label, indices, counted = piece(trip)
-        x, offset, z = (tf.gather(array, label) for array in (positions, offsets, in_basis))
-        y = 8 * (2 * tf.cast(tf.gather(images, indices), tf.float64) - 255)
-        return label, indices, counted, y, (x, offset, basis, z, places, share_weights)
-
-    def over_pieces(body, start):
-        step = [0, start]
-        return tf.while_loop(lambda trip, _: trip < num_pieces, body, step)[1]
-
-    unit_factors = None
-    if images_per_unit > 1:
-        apart = pooled and "second" in names
-
-        def add_lengths(trip, found):
-            _, indices, counted, y, of_class = of_piece(trip)
-            own = piece_sums.lengths(y, of_class, factors, counted, names, apart=apart)
-            # Added to zeros: a row that does not count adds 0, wherever its index points.
-            return trip + 1, tf.tensor_scatter_nd_add(found, indices[:, None], own)
-
-        empty = tf.zeros([labels.shape[0], num_atoms, 2 if apart else 1], tf.int32)
-        lengths = over_pieces(add_lengths, empty)
-        unit_factors = unit_clip.factors(lengths, labels, images_per_unit, factors["limit"])
-
-    def add_piece(trip, totals):
-        label, indices, counted, y, of_class = of_piece(trip)
-        scaled = None if unit_factors is None else tf.gather(unit_factors, indices)
-        sums = piece_sums.of(y, of_class, factors, counted, names, scaled)
-        place = {"second": label * (0 if pooled else 1)}
-        totals = {
-            name: tf.tensor_scatter_nd_add(total, [[place.get(name, label)]], sums[name][None])
-            for name, total in totals.items()
-        }
-        return trip + 1, totals
-
-    p = in_basis.shape[2]
-    shapes = {
-        "mass": [num_classes, num_atoms],
-        "displacement": [num_classes, num_atoms, dimension],
-        "energy": [num_classes, num_atoms, places.shape[0]],
-        "second": [1 if pooled else num_classes, num_atoms, p, p],
-    }
-    return over_pieces(add_piece, {name: tf.zeros(shapes[name], tf.int64) for name in names})

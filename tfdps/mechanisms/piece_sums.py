@@ -16,8 +16,8 @@ def of(y, of_class, factors, counted, names, unit_factors=None):
     Args:
       y: records of one class, in steps of the pixel grid, float64 [B, d].
       of_class: of the class: its atoms [K, d] in the same steps, their offsets [K] in steps of the
-        logarithm, the basis [p, d] or None, the atoms in it [K, p], the pixels of each region [R, S],
-        the weights of shares.
+        logarithm, the basis (float32 [b, r, d], b blocks of its rows) or None, the atoms in it [K, p],
+        the pixels of each region [R, S], the weights of shares.
       factors: the Lattice's.
       counted: bool [B], which records count.
       names: of channels, from "mass", "displacement", "energy", "second", whose sums are
@@ -80,11 +80,22 @@ def _seen(y, of_class, factors, names):
         own += tf.reduce_sum(tf.math.ceil(squared), axis=0)
     if "second" not in names:
         return shares, energies, None, own, tf.zeros_like(own)
-    a = y if basis is None else tf.matmul(y, basis, transpose_b=True)
+    a = y if basis is None else _products(y, basis)
     a = tf.floor(a * factors["basis_scale"] + 0.5)  # a power of two: exact but for the floor
     squared = _squared_distances(a, z)
     second = tf.math.ceil(squared * squared * factors["second_factor"])
     return shares, energies, a, own, second
+
+
+def _products(y, blocks):
+    """y B^T [B, b r], of the blocks [b, r, d] of B, one after the other in float64: integers, exact."""
+
+    def product(block):
+        rows = lattice.in_steps(tf.cast(block, tf.float64), tf.round)
+        return tf.matmul(y, rows, transpose_b=True)
+
+    products = tf.map_fn(product, blocks, fn_output_signature=tf.float64)
+    return tf.reshape(tf.transpose(products, [1, 0, 2]), [y.shape[0], -1])
 
 
 def _second_moments(plan, a, z):

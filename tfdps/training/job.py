@@ -13,10 +13,12 @@ from tfdps.accounting.plan import PrivacyPlan, make_plan
 from tfdps.artefacts.card import ModelCard
 from tfdps.config.run_config import RunConfig
 from tfdps.data import loading
+from tfdps.data.dataset import units_of
 from tfdps.distributed import replicas
 from tfdps.distributed.preemption import StopRequest
 from tfdps.mechanisms import batches, exactness
 from tfdps.training import builders, callbacks, plan_lines
+from tfdps.training import needs as needed
 from tfdps.training.ledger_gate import LedgerWriter
 from tfdps.training.run_dir import RunDir
 from tfdps.training.run_export import export_run, lost_line, lost_rounds, public_flags
@@ -50,6 +52,7 @@ def _train(config, records, on, stop):
         _logger.info(plan_lines.of_plan(plan, on))
         for line in (plan_lines.of_data(dataset), *dataset.notes):
             _logger.info(line)
+    _check_needs(config, dataset, on)
     model = builders.build_model(
         config, dataset.spec, plan, on=on
     )  # what refuses must start no run
@@ -148,6 +151,15 @@ def _load(config, records, on):
             "the data are refused on another worker, which says why."
         )
     return dataset
+
+
+def _check_needs(config, dataset, on):
+    """Says what the run needs, and refuses one that this machine has no memory for."""
+    images = dataset.size * units_of(dataset).shape[1]
+    needs = needed.of_run(config, dataset.spec, images)
+    if on.is_chief and needs is not None:
+        _logger.info(plan_lines.of_needs(needs))
+    on.on_chief(lambda: needed.refuse_what_cannot_fit(config, dataset.spec, images))
 
 
 def _shared_plan(on, run, config, num_records):

@@ -38,3 +38,18 @@ def of_data(dataset):
         f"Public: {what}, {height}x{width} {'grey' if channels == 1 else 'colour'}, "
         f"{checks.counted_classes(spec.class_names)}."
     )
+
+
+def of_needs(needs):
+    """Returns what a run needs of the machine as one line; of a run of which that is not known, None.
+
+    Args:
+      needs: the Needs, or None.
+    """
+    if needs is None:
+        return None
+    minutes = needs.seconds / 60
+    long = f"{minutes / 60:.1f} hours" if minutes > 90 else f"{max(1, round(minutes))} min"
+    return (
+        f"Needs: about {needs.memory / 1e9:.1f} GB of memory, and {long} on this machine's cores."
+    )

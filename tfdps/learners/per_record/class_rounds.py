@@ -4,10 +4,10 @@ import dataclasses
 
 import numpy as np
 
-from tfdps.learners.per_record import shrinkage
+from tfdps.learners.per_record import cosine_transform, shrinkage
 from tfdps.learners.per_record.image_model import LocalGaussians
 from tfdps.learners.per_record.settings import MASS, bands, counts, smooth
-from tfdps.learners.per_record.waves import cosine_basis, image_blocks
+from tfdps.learners.per_record.waves import SlowWaves, cosine_basis, image_blocks
 from tfdps.mechanisms.moments import Atoms, MomentQuery, Scales
 
 MOST_WAVES = 800  # of the scatter, the slowest: 320,000 numbers; all waves of a 28 x 28 image
@@ -106,20 +106,19 @@ class ScatterRound(_ClassRound):
     def update(self, model, query, expected, moments):
         """Returns the model with its subspace: every class a Gaussian of the common covariance."""
         settings = self._settings
-        waves, ring_of = cosine_basis(settings.image_shape, MOST_WAVES)
+        waves = SlowWaves(settings.image_shape, MOST_WAVES)
         records = settings.class_size * settings.num_classes
         second, noise = moments.second / records, moments.second_stddev / records
-        values, directions = np.linalg.eigh(shrinkage.blocks(second, ring_of, noise))
-        root = waves.T @ (directions * np.sqrt(np.maximum(values, 0)))
+        values, directions = np.linalg.eigh(shrinkage.blocks(second, waves.rings, noise))
+        root = directions * np.sqrt(np.maximum(values, 0))
         pixel_variances = self._pixel_variances(waves, second, noise)
         # Waves are everywhere; the map of variances says where in the image they are.
-        root *= _scale_to(pixel_variances, np.sum(root**2, axis=1))[:, None]
-        basis, scales, _ = np.linalg.svd(root, full_matrices=False)
-        rank = settings.rank
-        variances = np.maximum(scales[:rank] ** 2, _SMALLEST_PIXEL_VARIANCE)
+        factors = _scale_to(pixel_variances, waves.pixel_variances(root @ root.T))
+        basis, variances = _principal(waves, root, factors, settings.rank)
+        rank, variances = settings.rank, np.maximum(variances, _SMALLEST_PIXEL_VARIANCE)
         return dataclasses.replace(
             model,
-            basis=basis[:, :rank].T,
+            basis=basis,
             variances=variances,
             pixel_variances=pixel_variances,
             offsets=np.zeros([model.num_classes, 1, rank]),
@@ -128,14 +127,15 @@ class ScatterRound(_ClassRound):
 
     def _pixel_variances(self, waves, second, noise):
         """[d]: how much each pixel varies, a smooth image; less what noise may have left in it."""
-        raw = np.sum(waves * (second @ waves), axis=0)
-        every, ring_of = cosine_basis(self._settings.image_shape)
+        image_shape = self._settings.image_shape
         # The noise on a pixel: white where all waves were asked about, a little less where not.
-        coefficients = every @ raw
+        coefficients = cosine_transform.to_waves(waves.pixel_variances(second), image_shape)
+        ring_of = cosine_transform.rings(image_shape)
         smooth = shrinkage.rings(coefficients[None], ring_of, noise)[0]
         kept = smooth / np.where(coefficients == 0, 1, coefficients)
         left = noise * np.sqrt(np.mean(kept**2))
-        return np.clip(smooth @ every - left, _SMALLEST_PIXEL_VARIANCE, 1)
+        variances = cosine_transform.to_images(smooth, image_shape) - left
+        return np.clip(variances, _SMALLEST_PIXEL_VARIANCE, 1)
 
 
 class SpreadRound(_ClassRound):
@@ -176,5 +176,26 @@ class SpreadRound(_ClassRound):
 
 
 def _scale_to(wanted, variances):
-    """Factors that bring pixels of these variances to the wanted ones, or half the way up."""
+    """Factors [d] that bring pixels of these variances to the wanted ones, at most to twice as much."""
     return np.sqrt(np.clip(wanted / np.maximum(variances, 1e-9), 0, 4))
+
+
+def _principal(waves, root, factors, rank):
+    """(basis [p, d], variances [p]): where images vary most, the largest first, and how much.
+
+    Of images factors * (waves' root g), g ~ N(0, I): the singular vectors of a matrix [d, m] that is
+    not made. Its product with its own transpose, [m, m], says which p mixes of waves to look at; among
+    their images, [p, d], directions are found to full precision.
+
+    Args:
+      waves: the m SlowWaves.
+      root: [m, m], the coefficients' covariance is its product with its transpose.
+      factors: [d], of each pixel.
+      rank: p, at most m.
+    """
+    products = root.T @ waves.products(factors**2) @ root
+    _, mixes = np.linalg.eigh(products)
+    images = factors * waves.to_images((root @ mixes[:, ::-1][:, :rank]).T)
+    directions, upper = np.linalg.qr(images.T)
+    turned, scales, _ = np.linalg.svd(upper)
+    return turned.T @ directions.T, scales**2

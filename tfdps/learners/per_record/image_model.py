@@ -9,6 +9,7 @@ import functools
 import io
 
 import numpy as np
+from scipy import sparse
 from sklearn.cluster import KMeans
 
 _DRAWS_AN_ATOM = 40
@@ -95,13 +96,16 @@ class LocalGaussians:
 
     def sums_in_regions(self, pixels):
         """Returns [..., R], the sums over the pixels of each region, of [..., d]."""
-        return pixels @ np.eye(self.regions.max() + 1)[self.regions]
+        member = sparse.csr_array(
+            (np.ones(len(self.regions)), (self.regions, np.arange(len(self.regions))))
+        )
+        flat = np.reshape(pixels, [-1, len(self.regions)])
+        return (member @ flat.T).T.reshape(*np.shape(pixels)[:-1], member.shape[0])
 
     @functools.cached_property
     def _class_variances(self):
         """[L, d]: of a pixel in the basis, of an atom of spread 1."""
-        in_basis = np.einsum("lij,id->ljd", self.factors, self.basis, optimize=True)
-        return np.sum(in_basis**2, axis=1)
+        return np.stack([np.sum((factor.T @ self.basis) ** 2, axis=0) for factor in self.factors])
 
     @property
     def _explained(self):

@@ -9,10 +9,12 @@ import typing
 import numpy as np
 import tensorflow as tf
 
+from tfdps import checks
 from tfdps.accounting import round_shares
 from tfdps.distributed import replicas
 from tfdps.generators import networks, rectified
 from tfdps.learners.per_record import rounds
+from tfdps.learners.per_record.class_rounds import MOST_WAVES
 from tfdps.learners.per_record.image_model import LocalGaussians
 from tfdps.learners.per_record.settings import RoundSettings
 from tfdps.mechanisms.moments import MomentQuery
@@ -102,7 +104,16 @@ class MomentLearner:
     def of_run(
         cls, config: RunConfig, spec: DatasetSpec, plan: PrivacyPlan, *, on: replicas.Replicas
     ) -> MomentLearner:
-        """Returns the learner of a RunConfig, a DatasetSpec and a PrivacyPlan on Replicas."""
+        """Returns the learner of a RunConfig, a DatasetSpec and a PrivacyPlan on Replicas.
+
+        Raises:
+          UsageError: for a subspace of more dimensions than there are waves to find it among.
+        """
+        if config.latent_dim > 1 + MOST_WAVES:
+            raise checks.UsageError(
+                f"latent_dim must be at most {1 + MOST_WAVES}, received {config.latent_dim}: the "
+                f"subspace is found among the {MOST_WAVES} slowest waves."
+            )
         settings = RoundSettings(
             image_shape=spec.image_shape,
             num_classes=spec.num_classes,

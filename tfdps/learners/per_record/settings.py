@@ -4,8 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from tfdps.learners.per_record import shrinkage
-from tfdps.learners.per_record.waves import cosine_basis
+from tfdps.learners.per_record import cosine_transform, shrinkage
 
 MASS = 0.7  # scale of the masses, over the root mean square distance of a record from its atom
 _BAND = 8  # coordinates of like variance that shrink together
@@ -56,5 +55,7 @@ def smooth(images, image_shape, noise):
       image_shape: (height, width, channels).
       noise: standard deviation on every pixel, broadcasts against [...].
     """
-    waves, ring_of = cosine_basis(image_shape)
-    return shrinkage.rings(images @ waves.T, ring_of, np.asarray(noise)[..., None]) @ waves
+    waves = cosine_transform.to_waves(images, image_shape)
+    noise = np.asarray(noise)[..., None]
+    waves = shrinkage.rings(waves, cosine_transform.rings(image_shape), noise)
+    return cosine_transform.to_images(waves, image_shape)
