@@ -85,7 +85,8 @@ def by_sub_folder(path, class_names=None):
                 f"image folder {folder} has no sub-folders; it needs one a class. Images without "
                 "classes may lie in the folder itself."
             )
-        return _one(folder, loose, left_out, class_names=None)
+        one_declared = class_names is not None and len(class_names) == 1
+        return _one(folder, loose, left_out, class_names if one_declared else None)
     for image in loose:
         left_out[f"{image.suffix.lower()} beside the classes' folders"] += 1
     classes = {each.name: images_below(each, left_out, [folder.resolve()]) for each in names}

@@ -109,7 +109,8 @@ class Records:
     def _examine(self, kept):
         """_examined and the images of the files numbered in the range `kept`: reads all files."""
         files = self._listing.files
-        listed, met, images, unusable = hashlib.sha256(), collections.Counter(), None, []
+        listed, met, images = hashlib.sha256(), collections.Counter(), None
+        unusable, mixed = [], None
         with concurrent.futures.ThreadPoolExecutor() as pool:
             for number, (pixels, digest, of_file) in enumerate(
                 pool.map(self._examined_file, files)
@@ -121,14 +122,16 @@ class Records:
                     images = np.empty((len(kept), *pixels.shape), np.uint8)
                     first = files[number]
                 if pixels.shape != images.shape[1:]:
-                    raise _mixed(first, files[number], pixels.shape[-1])
-                if number in kept:
+                    mixed = mixed or _mixed(first, files[number], pixels.shape[-1])
+                elif number in kept:
                     images[kept.index(number)] = pixels
                 met.update(of_file)
                 name = self._listing.name(number)
                 listed.update(hashlib.sha256(name).digest() + digest)
         if unusable:
             raise _unusable(unusable)
+        if mixed:
+            raise mixed
         shape = images.shape[1:]
         return shape, listed.hexdigest()[:16], self._phrases(met), images
 
