@@ -362,16 +362,16 @@ class TestLayouts:
     def test_a_file_whose_name_is_no_utf8_is_read_and_a_class_is_refused(self, tmp_path):
         for name in "ab":
             save(tmp_path / name / "1.png")
-        odd = os.fsencode(tmp_path) + b"/a/caf\xe9.png"
+        odd = os.fsencode(tmp_path) + b"/a/k\xe4se.png"
         with open(odd, "wb") as file:
             file.write(stored(np.zeros((4, 4), np.uint8)))
         first = load(tmp_path)
         assert first.size == 3
-        with open(os.fsencode(tmp_path) + b"/a/x.caf\xe9", "wb"):
+        with open(os.fsencode(tmp_path) + b"/a/x.k\xe4se", "wb"):
             pass
-        assert load(tmp_path).notes == (r"Read: left out: 1 .caf\xe9.",)
-        os.mkdir(os.fsencode(tmp_path) + b"/caf\xe9")
-        assert r"a class must have a name in UTF-8, received the folder 'caf\\xe9'" in refusal(
+        assert load(tmp_path).notes == (r"Read: left out: 1 .k\xe4se.",)
+        os.mkdir(os.fsencode(tmp_path) + b"/k\xe4se")
+        assert r"a class must have a name in UTF-8, received the folder 'k\\xe4se'" in refusal(
             tmp_path
         )
 
