@@ -38,8 +38,7 @@ def check_records(name, records, channels, class_names, dataset_size):
             f"{dataset_size}: the guarantee depends on it. Leave --dataset_size out, or give the true "
             "number."
         )
-    folder = names.source(name) == "folder"
-    if not folder and channels not in (None, records.channels):
+    if names.source(name) != "folder" and channels not in (None, records.channels):
         raise checks.UsageError(
             f"channels must be {records.channels}, as {name} has them, received {channels}: leave "
             "--channels out."
@@ -49,7 +48,7 @@ def check_records(name, records, channels, class_names, dataset_size):
         other = [each for each in records.class_names if each not in class_names]
         found = [f"no {checks.listed(missing)}"] * bool(missing)
         found += [f"also {checks.listed(other)}"] * bool(other)
-        where = "the sub-folders" if folder else "the classes"
+        where = getattr(records, "classes_are", "the classes")
         raise checks.UsageError(
             f"{where} of {name} must be the declared classes, {checks.listed(class_names)}; received "
             f"{' and '.join(found)}: put that right, or declare others with --class_names=..."

@@ -23,6 +23,7 @@ class Records:
 
     Attributes:
       class_names: tuple of str.
+      classes_are: what they are, in words.
       total: N, the number of files of all parts.
       image_shape: (height, width, channels) of every record, also of the other parts'.
       fingerprint: a hash of all files' classes, names and contents, in order. Contents, since a file
@@ -46,12 +47,14 @@ class Records:
     def __init__(self, listing, reading=None, *, part=partition.WHOLE):
         if not listing.files:
             raise checks.UsageError(
-                f"image folder {listing.folder} has no {', '.join(image_files.EXTENSIONS)} file."
+                f"image folder {listing.folder} has no {', '.join(image_files.EXTENSIONS)} file"
+                f"{''.join(f'; {what}' for what in listing.aside())}."
             )
         self._listing, self._reading = listing, reading or image_files.Reading()
         self._part = range(len(listing.files))[partition.strided(part)]
         self._labels = np.asarray(listing.labels, np.int32)[partition.strided(part)]
         self.class_names, self.total = listing.class_names, len(listing.files)
+        self.classes_are = "the sub-folders" if listing.by_sub_folder else "the classes"
         self.bytes_of_image = (self._reading.channels or 3) * self._reading.image_size**2
 
     def __len__(self):
