@@ -148,11 +148,57 @@ class TestBadInput:
         message = fails(capsys, f"--dataset=folder:{folder}", f"--model_dir={tmp_path}/run")
         assert str(folder / "cat" / "0.png") in message
 
-    def test_one_class_only(self, capsys, tmp_path):
+    @pytest.mark.parametrize(
+        ("layout", "arguments", "message"),
+        [
+            (
+                "train/cat",
+                [],
+                "by their names splits and not classes: train on one, --dataset=folder:",
+            ),
+            (
+                "images/cat",
+                [],
+                "holds one sub-folder, images, with images in sub-folders of its own",
+            ),
+            ("cat", ["--labels_csv=none.csv"], "labels_csv none.csv cannot be read"),
+            (
+                "cat",
+                ["--label=Male"],
+                "label applies to tfds data sets only, and --label=none also to",
+            ),
+            ("cat", ["--class_names=cat,dog"], "received no dog"),
+            ("cat", ["--max_value=0"], "max_value must be from 1 to 65535, received 0"),
+            ("cat", ["--background=red"], "background"),
+        ],
+    )
+    def test_a_folder_of_another_layout(self, capsys, tmp_path, layout, arguments, message):
+        file = tmp_path / "all" / layout / "1.png"
+        file.parent.mkdir(parents=True)
+        Image.new("L", (8, 8)).save(file)
+        data = [f"--dataset=folder:{tmp_path}/all", *arguments]
+        found = fails(capsys, *data, f"--model_dir={tmp_path}/run")
+        assert message in found
+        assert len(found.splitlines()) == 1
+        assert not list(tmp_path.glob("run/*"))
+
+    def test_what_was_read_is_said_before_a_ledger_is_there(self, capsys, tmp_path):
         folder = image_folder(tmp_path / "images")
-        shutil.rmtree(folder / "dog")
-        message = fails(capsys, f"--dataset=folder:{folder}", f"--model_dir={tmp_path}/run")
-        assert "at least 2 classes" in message
+        (folder / "cat" / "1.dcm").write_text("x")
+        model = ["--mechanism=joint", "--generator=dcgan", "--image_size=10", "--batch_size=5"]
+        arguments = [f"--dataset=folder:{folder}", f"--model_dir={tmp_path}/run", *model]
+        assert launch.main(["tfdps", *arguments]) == 2
+        said = capsys.readouterr()
+        assert "Public: 12 images, 10x10 grey, 2 classes: cat, dog.\n" in said.out
+        assert "Read: left out: 1 .dcm.\n" in said.out
+        assert "sides are multiples of 4" in said.err
+        assert not list((tmp_path / "run").iterdir())
+
+    def test_a_path_without_folder(self, capsys, tmp_path):
+        for name in (f"Folder:{tmp_path}", tmp_path):
+            for more in ("--mode=account", f"--model_dir={tmp_path}/run"):
+                message = fails(capsys, f"--dataset={name}", more)
+                assert f"Did you mean --dataset=folder:{tmp_path}?" in message
 
     def test_fewer_records_than_the_batch(self, capsys, tmp_path):
         folder = image_folder(tmp_path / "images")
@@ -237,7 +283,7 @@ class TestBadInput:
         ("arguments", "message"),
         [
             (["--labels=0,ten"], "received 'ten'"),
-            (["--labels=10"], "class numbers from 0 to 9, ranges as 0-3"),
+            (["--labels=10"], "must be class names (0, 1, 2, 3, 4, 5, 6, 7, 8, 9)"),
             (["--num=0"], "num must be >= 1"),
             (["--seed=-1"], "seed must be >= 0, received -1."),
             (["--out=grid.gif"], "gif"),

@@ -68,8 +68,8 @@ def test_config_survives_json_and_its_own_flagfile(tmp_path):
         ("labels_csv", "", "labels_csv needs a path, as in --labels_csv=labels.csv."),
         (
             "dataset",
-            "folder:caf\udce9",
-            "dataset must be text in UTF-8, received 'folder:caf\\udce9'.",
+            "folder:k\udce4se",
+            "dataset must be text in UTF-8, received 'folder:k\\udce4se'.",
         ),
         ("mirror", "no", "mirror must be True or False, received 'no'."),
         (

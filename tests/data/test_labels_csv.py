@@ -85,7 +85,7 @@ def test_what_is_in_no_row_and_what_is_not_used_is_said(folder):
         folder,
         WITH_PERSONS.replace("split", "split,age").replace("n\n", "n,7\n").replace("t\n", "t,7\n"),
     )
-    expected = "left out: 2 .png not in labels.csv, 1 .txt, 1 column 'age', 1 rows of other splits"
+    expected = "left out: 2 .png not in labels.csv, 1 .txt, 1 column 'age', 1 of other splits"
     assert load(folder, csv).notes == (f"Read: {expected}.",)
     config = RunConfig(dataset=f"folder:{folder}", labels_csv=csv)
     size, lines = counting.counted_of(config)
@@ -106,7 +106,9 @@ def test_declared_classes_may_have_no_record_and_others_are_refused(folder):
     found = load(folder, write(folder, text), class_names=("dog", "cow", "cat"))
     assert found.spec.class_names == ("cat", "cow", "dog")
     assert found.labels.tolist() == [0, 2]
-    assert "received also dog" in refusal(folder, text, class_names=("cat", "cow"))
+    message = refusal(folder, text, class_names=("cat", "cow"))
+    assert message.startswith("the classes of folder:scans must be the declared classes, cat, cow")
+    assert "received also dog" in message
 
 
 def test_the_fingerprint_knows_labels_and_persons(folder):

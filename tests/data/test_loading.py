@@ -392,6 +392,13 @@ def test_all_files_that_cannot_be_used_are_said_at_once(tmp_path):
     assert message.endswith("; and 2 more.")
 
 
+def test_files_that_cannot_be_used_come_before_a_mixture_of_grey_and_colour(tmp_path):
+    two_classes(tmp_path)
+    save(tmp_path / "a" / "0.png", np.zeros((4, 4, 3), np.uint8))
+    (tmp_path / "b" / "2.png").write_text("text")
+    assert f"image {tmp_path / 'b' / '2.png'} is unreadable" in refusal(f"folder:{tmp_path}")
+
+
 def test_a_picture_that_is_too_large_is_called_that(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50)
     two_classes(tmp_path, size=8)

@@ -259,7 +259,9 @@ class TestWhatIsSaid:
         palette.putpalette([level for level in range(256) for _ in range(3)])
         save(tmp_path / "b" / "2.png", palette)
         assert load(tmp_path, channels=1).images[2, 0, 0, 0] == 7
-        save(tmp_path / "b" / "3.png", np.full((4, 4, 3), (1, 2, 3), np.uint8))
+        almost = np.full((64, 64, 3), 50, np.uint8)
+        almost[5, 5, 0] = 51
+        save(tmp_path / "b" / "3.png", almost)  # which a smaller image does not show
         assert load(tmp_path).notes == ()
 
     def test_what_is_left_out_is_counted_by_ending(self, tmp_path):
@@ -275,8 +277,8 @@ class TestWhatIsSaid:
         (tmp_path / "b" / "gone.png").symlink_to("/gone.png")
         (tmp_path / "b" / "around").symlink_to(tmp_path)
         expected = (
-            "left out: 6 .dcm, 1 .png beside the classes' folders, 1 broken links, 1 folder @eaDir, "
-            "2 hidden, 1 links to a folder around them, 1 without an ending"
+            "left out: 6 .dcm, 1 .png beside the classes' folders, 1 folder @eaDir, 2 hidden, "
+            "1 linked to a folder around it, 1 linked to nothing, 1 without an ending"
         )
         assert load(tmp_path).notes == (f"Read: {expected}.",)
         config = RunConfig(dataset=f"folder:{tmp_path}")
@@ -284,6 +286,16 @@ class TestWhatIsSaid:
             2,
             (f"Found: 2 images, 2 classes: a, b; {expected}.",),
         )
+
+    def test_where_there_is_no_image_what_there_is_is_said(self, tmp_path):
+        for name in "ab":
+            (tmp_path / name).mkdir()
+            (tmp_path / name / "1.heic").write_text("x")
+        assert "file in a, b (left out: 2 .heic); every sub-folder is a class" in refusal(tmp_path)
+        message = refusal(tmp_path / "a")
+        assert "has no sub-folders; it needs one a class" in message
+        assert "either (left out: 1 .heic)." in message
+        assert ".gif file; left out: 2 .heic." in refusal(tmp_path, label="none")
 
     def test_deeper_folders_are_read_and_said(self, tmp_path):
         save(tmp_path / "a" / "1.png")
@@ -362,16 +374,16 @@ class TestLayouts:
     def test_a_file_whose_name_is_no_utf8_is_read_and_a_class_is_refused(self, tmp_path):
         for name in "ab":
             save(tmp_path / name / "1.png")
-        odd = os.fsencode(tmp_path) + b"/a/caf\xe9.png"
+        odd = os.fsencode(tmp_path) + b"/a/k\xe4se.png"
         with open(odd, "wb") as file:
             file.write(stored(np.zeros((4, 4), np.uint8)))
         first = load(tmp_path)
         assert first.size == 3
-        with open(os.fsencode(tmp_path) + b"/a/x.caf\xe9", "wb"):
+        with open(os.fsencode(tmp_path) + b"/a/x.k\xe4se", "wb"):
             pass
-        assert load(tmp_path).notes == (r"Read: left out: 1 .caf\xe9.",)
-        os.mkdir(os.fsencode(tmp_path) + b"/caf\xe9")
-        assert r"a class must have a name in UTF-8, received the folder 'caf\\xe9'" in refusal(
+        assert load(tmp_path).notes == (r"Read: left out: 1 .k\xe4se.",)
+        os.mkdir(os.fsencode(tmp_path) + b"/k\xe4se")
+        assert r"a class must have a name in UTF-8, received the folder 'k\\xe4se'" in refusal(
             tmp_path
         )
 

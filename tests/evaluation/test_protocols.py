@@ -182,6 +182,31 @@ class TestRefusals:
         with pytest.raises(checks.UsageError, match="--eval_dataset"):
             tested.heldout(1)
 
+    def test_a_split_of_the_csv_file_that_was_trained_by_is_held_out(self, digits_run, tmp_path):
+        folder = images_in(tmp_path / "scans")
+        splits = {"0.png": "test", "1.png": "train"}
+        rows = [
+            f"{file.relative_to(folder)},{file.parent.name},{splits[file.name]}"
+            for file in sorted(folder.rglob("*.png"))
+            if file != folder / "3" / "0.png"  # a class without a test record
+        ]
+        (folder / "labels.csv").write_text("\n".join(["file,label,split", *rows]))
+        for name, labels_csv in (
+            (f"folder:{folder}", str(folder / "labels.csv")),
+            (f"folder:{folder}/labels.csv", None),
+        ):
+            tested = opened(digits_run, tmp_path, eval_split="test")
+            data = {"name": name, "labels_csv": labels_csv, "image_size": 8, "fit": "pad"}
+            tested._data.update(data)
+            assert sorted(tested.heldout(1).labels) == [0, 1, 2, 4, 5, 6, 7, 8, 9]
+
+    def test_held_out_images_without_labels_are_of_the_one_class(self, digits_run, tmp_path):
+        folder = images_in(tmp_path / "held")
+        tested = opened(digits_run, tmp_path, eval_dataset=f"folder:{folder}")
+        tested._data.update({"label": "none", "name": "folder:/somewhere/faces"})
+        tested.sampler.class_names = ("faces",)
+        assert tested.heldout(20).labels.tolist() == [0] * 20
+
     def test_training_data_of_another_size(self, digits_run, tmp_path):
         tested = opened(digits_run, tmp_path)
         tested.sampler.card.content["privacy"]["dataset_size"] = 99

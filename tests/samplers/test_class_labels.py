@@ -75,6 +75,8 @@ def test_labels_are_class_numbers_or_names():
     assert class_labels.numbers(["2"], NAMES).dtype == np.int32
     with pytest.raises(UsageError, match="all numbers or all names, received both"):
         class_labels.numbers(["2", 2], WEEKS)
+    with pytest.raises(UsageError, match="must be a list, received the text 'bag': \\['bag'\\]"):
+        class_labels.numbers("bag", NAMES)
     with pytest.raises(UsageError, match="name one class each, received '1-3', which are 3"):
         class_labels.numbers(["1-3"], WEEKS)
     with pytest.raises(UsageError, match="received 'shoe'"):

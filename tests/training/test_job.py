@@ -19,9 +19,10 @@ from tfdps import checks, console
 from tfdps.accounting import accountants, ledger
 from tfdps.accounting.accountants import epsilon_of
 from tfdps.config import flags
+from tfdps.config.run_config import RunConfig
 from tfdps.data import loading
 from tfdps.data.dataset import Dataset, DatasetSpec
-from tfdps.training import builders, job, nonprivate, plan_lines
+from tfdps.training import builders, job, nonprivate, plan_lines, run_export
 from tfdps.training.run_dir import RunDir
 
 
@@ -306,12 +307,24 @@ def test_declaring_afterwards_what_a_run_has_alters_nothing_and_anything_else_is
     model_dir, config, *_ = digits_run
     run = RunDir(str(model_dir))
     had = {"channels": 1, "class_names": "9,8,7,6,5,4,3,2,1,0", "dataset_size": 1438}
+    had |= {"fit": "squash", "background": "white"}
     assert set(run.check_resume(dataclasses.replace(config, **had))) == set(had)
-    for name, value in {"channels": 3, "class_names": "0,1", "dataset_size": 9}.items():
+    others = {"channels": 3, "class_names": "0,1", "dataset_size": 9, "label": "none"}
+    others |= {"fit": "crop", "background": "black", "max_value": 4095, "labels_csv": "labels.csv"}
+    for name, value in others.items():
         with pytest.raises(
             checks.UsageError, match=f"--{name} alters the privacy .* Leave --{name}"
         ):
             run.check_resume(dataclasses.replace(config, **{name: value}))
+
+
+def test_the_cards_flags_name_a_csv_file_without_its_path():
+    config = RunConfig(
+        dataset="folder:/home/ann/scans", labels_csv="/home/ann/labels.csv", fit="pad"
+    )
+    lines = run_export.public_flags(config, DatasetSpec("folder:scans", (8, 8, 1), ("a",)))
+    assert {"--dataset=folder:scans", "--labels_csv=labels.csv", "--fit=pad"} <= set(lines)
+    assert "ann" not in "".join(lines)
 
 
 @pytest.mark.slow

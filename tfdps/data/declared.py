@@ -48,8 +48,7 @@ def check_records(name, records, channels, class_names):
 
     The channels of a folder are checked as its files are read.
     """
-    folder = names.source(name) == "folder"
-    if not folder and channels not in (None, records.channels):
+    if names.source(name) != "folder" and channels not in (None, records.channels):
         raise checks.UsageError(
             f"channels must be {records.channels}, as {name} has them, received {channels}: leave "
             "--channels out."
@@ -59,7 +58,7 @@ def check_records(name, records, channels, class_names):
         other = [each for each in records.class_names if each not in class_names]
         found = [f"no {checks.listed(missing)}"] * bool(missing)
         found += [f"also {checks.listed(other)}"] * bool(other)
-        where = "the sub-folders" if folder else "the classes"
+        where = getattr(records, "classes_are", "the classes")
         raise checks.UsageError(
             f"{where} of {name} must be the declared classes, {checks.listed(class_names)}; received "
             f"{' and '.join(found)}: put that right, or declare others with --class_names=..."

@@ -39,7 +39,7 @@ class Listing:
 
     def name(self, number):
         """Returns what tells a record from the others, bytes: its path, and what that does not say."""
-        path = os.fsencode(os.path.relpath(self.files[number], self.folder))
+        path = os.fsencode(self.files[number].relative_to(self.folder))
         if self.by_sub_folder:
             return path
         label = self.class_names[self.labels[number]]
@@ -50,10 +50,7 @@ class Listing:
         """Returns phrases on files in deeper folders, and on what lies there and is no record."""
         deeper = sum(map(self._is_deeper, self.files)) if self.by_sub_folder else 0
         phrases = [f"{deeper:,} in folders below their class's"] if deeper else []
-        if self.left_out:
-            each = ", ".join(f"{count:,} {what}" for what, count in sorted(self.left_out.items()))
-            phrases.append(f"left out: {each}")
-        return phrases
+        return phrases + _left_out(self.left_out)
 
     def _is_deeper(self, file):
         return len(file.relative_to(self.folder).parts) > 2
@@ -81,11 +78,13 @@ def by_sub_folder(path, class_names=None):
     names.sort(key=lambda each: natural(each.name))
     if not names:
         if not loose:
+            besides = "".join(f" ({what})" for what in _left_out(left_out))
             raise checks.UsageError(
-                f"image folder {folder} has no sub-folders; it needs one a class. Images without "
-                "classes may lie in the folder itself."
+                f"image folder {folder} has no sub-folders; it needs one a class. It has no "
+                f"{', '.join(image_files.EXTENSIONS)} file either{besides}."
             )
-        return _one(folder, loose, left_out, class_names=None)
+        one_declared = class_names is not None and len(class_names) == 1
+        return _one(folder, loose, left_out, class_names if one_declared else None)
     for image in loose:
         left_out[f"{image.suffix.lower()} beside the classes' folders"] += 1
     classes = {each.name: images_below(each, left_out, [folder.resolve()]) for each in names}
@@ -93,7 +92,7 @@ def by_sub_folder(path, class_names=None):
     if class_names is None:
         _check_not_splits(folder, classes)
         _check_not_around_others(folder, classes)
-        _check_none_is_empty(folder, classes)
+        _check_none_is_empty(folder, classes, left_out)
     return Listing(
         folder,
         tuple(classes),
@@ -141,7 +140,7 @@ def images_below(folder, left_out, above=()):
         if not each.is_dir():
             found.append(each)
         elif each.resolve() in above:
-            left_out["links to a folder around them"] += 1
+            left_out["linked to a folder around it"] += 1
         else:
             found += images_below(each, left_out, above)
     return found
@@ -180,12 +179,17 @@ def _listed(folder, left_out):
                 left_out[f"folder {each.name}"] += 1
             else:
                 yield each
-        elif not each.exists():
-            left_out["broken links"] += 1
         elif each.suffix.lower() in image_files.EXTENSIONS and each.is_file():
             yield each
+        elif not each.exists():
+            left_out["linked to nothing"] += 1
         else:
             left_out[_printable(each.suffix.lower()) or "without an ending"] += 1
+
+
+def _left_out(counts):
+    each = ", ".join(f"{count:,} {what}" for what, count in sorted(counts.items()))
+    return [f"left out: {each}"] if each else []
 
 
 def _printable(text):
@@ -230,11 +234,12 @@ def _check_not_around_others(folder, classes):
         )
 
 
-def _check_none_is_empty(folder, classes):
+def _check_none_is_empty(folder, classes, left_out):
     empty = [name for name, files in classes.items() if not files]
     if empty:
+        besides = "".join(f" ({what})" for what in _left_out(left_out))
         raise checks.UsageError(
             f"image folder {folder} has no {', '.join(image_files.EXTENSIONS)} file in "
-            f"{checks.listed(empty)}; every sub-folder is a class and needs images, unless all classes "
-            "are declared with --class_names=..."
+            f"{checks.listed(empty)}{besides}; every sub-folder is a class and needs images, unless "
+            "all classes are declared with --class_names=..."
         )

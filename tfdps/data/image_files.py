@@ -90,10 +90,10 @@ def decode(stored, reading):
         image = image.convert("RGB")
     if image.width != image.height:
         met.append(f"{NOT_SQUARE}, {fit.DONE[reading.fit]} (--fit)")
-    image = fit.resize(image, reading.image_size, fit=reading.fit, background=reading.background)
-    pixels = np.asarray(image)
+    small = fit.resize(image, reading.image_size, fit=reading.fit, background=reading.background)
+    pixels = np.asarray(small)
     pixels = pixels[..., np.newaxis] if pixels.ndim == 2 else pixels
-    if reading.channels is None and pixels.shape[-1] == 3 and np.all(pixels == pixels[..., :1]):
+    if reading.channels is None and pixels.shape[-1] == 3 and _is_grey(small) and _is_grey(image):
         met.append(GREY_IN_COLOUR)
     return pixels, tuple(met)
 
@@ -146,11 +146,15 @@ def _from_sixteen_bits(image, stored, reading, met):
     return grey
 
 
+def _is_grey(image):
+    red, green, blue = (each.tobytes() for each in image.split())
+    return red == green == blue
+
+
 def _first_of_three_alike(image):
-    red, green, blue = image.split()
-    if not red.tobytes() == green.tobytes() == blue.tobytes():
+    if not _is_grey(image):
         raise UnusableError(
             "must be grey in every pixel, as one channel was declared (--channels=1), and has "
             "colour; --channels=3 takes it as it is, and grey ones too"
         )
-    return red
+    return image.getchannel("R")

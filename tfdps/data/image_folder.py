@@ -23,6 +23,7 @@ class Records:
 
     Attributes:
       class_names: tuple of str.
+      classes_are: what they are, in words.
       total: N, the number of files of all parts.
       image_shape: (height, width, channels) of every record, also of the other parts'.
       fingerprint: a hash of all files' classes, names and contents, in order. Contents, since a file
@@ -47,12 +48,14 @@ class Records:
     def __init__(self, listing, reading=None, *, part=partition.WHOLE):
         if not listing.files:
             raise checks.UsageError(
-                f"image folder {listing.folder} has no {', '.join(image_files.EXTENSIONS)} file."
+                f"image folder {listing.folder} has no {', '.join(image_files.EXTENSIONS)} file"
+                f"{''.join(f'; {what}' for what in listing.aside())}."
             )
         self.listing, self._reading = listing, reading or image_files.Reading()
         self._part = range(len(listing.files))[partition.strided(part)]
         self._labels = np.asarray(listing.labels, np.int32)[partition.strided(part)]
         self.class_names, self.total = listing.class_names, len(listing.files)
+        self.classes_are = "the sub-folders" if listing.by_sub_folder else "the classes"
         self.bytes_of_image = (self._reading.channels or 3) * self._reading.image_size**2
 
     def __len__(self):
@@ -110,7 +113,8 @@ class Records:
     def _examine(self, kept):
         """_examined and the images of the files numbered in the range `kept`: reads all files."""
         files = self.listing.files
-        listed, met, images, unusable = hashlib.sha256(), collections.Counter(), None, []
+        listed, met, images = hashlib.sha256(), collections.Counter(), None
+        unusable, mixed = [], None
         with concurrent.futures.ThreadPoolExecutor() as pool:
             for number, (pixels, digest, of_file) in enumerate(
                 pool.map(self._examined_file, files)
@@ -122,14 +126,16 @@ class Records:
                     images = np.empty((len(kept), *pixels.shape), np.uint8)
                     first = files[number]
                 if pixels.shape != images.shape[1:]:
-                    raise _mixed(first, files[number], pixels.shape[-1])
-                if number in kept:
+                    mixed = mixed or _mixed(first, files[number], pixels.shape[-1])
+                elif number in kept:
                     images[kept.index(number)] = pixels
                 met.update(of_file)
                 name = self.listing.name(number)
                 listed.update(hashlib.sha256(name).digest() + digest)
         if unusable:
             raise _unusable(unusable)
+        if mixed:
+            raise mixed
         shape = images.shape[1:]
         return shape, listed.hexdigest()[:16], self._phrases(met), images
 

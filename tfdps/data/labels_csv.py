@@ -52,7 +52,7 @@ def listing(path, csv_path, *, split="train", labelled=True, class_names=None):
         checks.one_of("split", split, ("train",))
     chosen = [row for _, row in rows if row.get(_SPLIT, split) == split]
     if len(chosen) < len(rows):
-        left_out["rows of other splits"] = len(rows) - len(chosen)
+        left_out["of other splits"] = len(rows) - len(chosen)
     for name in columns:
         if name not in _COLUMNS or (name == _LABEL and not labelled):
             left_out[f"column {name!r}"] = 1

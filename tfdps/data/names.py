@@ -45,6 +45,6 @@ def hint(name):
 
 def _not_a_folder(name, meant):
     return checks.UsageError(
-        f"dataset must be folder:PATH for a folder of images, received {name!r}. Did you mean "
-        f"--dataset={location.FOLDER}{meant}?"
+        f"dataset must be folder:PATH for a folder of images, received {name!r}. "
+        f"Did you mean --dataset={location.FOLDER}{meant}?"
     )

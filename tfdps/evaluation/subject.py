@@ -103,7 +103,7 @@ class Subject:
         if location.is_folder(name) and not (self._options.eval_dataset or self._has_splits(name)):
             raise checks.UsageError(
                 f"{name} has no test split: give held-out images with --eval_dataset=folder:PATH, "
-                "a folder with the same sub-folders."
+                "a folder with the same sub-folders, or name a split of its CSV file with --eval_split."
             )
         if split == "train" and location.same(name, self._data["name"]):
             raise checks.UsageError(
@@ -114,8 +114,7 @@ class Subject:
         dataset = loading.load(
             name,
             data_dir=self._data["data_dir"],
-            label=self._data["label"] if same else None,
-            labels_csv=self._data["labels_csv"] if same else None,
+            label=self._data["label"] if same or self._without_labels(name) else None,
             image_size=self._data["image_size"] if same else self.sampler.image_shape[0],
             channels=self._channels(name),
             split=split,
@@ -148,9 +147,18 @@ class Subject:
         """The generator's, as a folder's images are taken; another set has its own."""
         return self.sampler.image_shape[-1] if location.is_folder(name) else None
 
+    def _without_labels(self, name):
+        return location.is_folder(name) and self._data["label"] == "none"
+
     def _of_files(self, name):
-        """How a folder's files are read: as those that were trained on."""
-        return {key: self._data[key] for key in _OF_FILES} if location.is_folder(name) else {}
+        """How a folder's files are read: as those that were trained on, and one class has its name."""
+        if not location.is_folder(name):
+            return {}
+        names, same = self.sampler.class_names, location.same(name, self._data["name"])
+        settings = {key: self._data[key] for key in _OF_FILES}
+        settings["labels_csv"] = self._data["labels_csv"] if same else None
+        # Of a CSV file a split may lack a class.
+        return {**settings, "class_names": names if same or len(names) == 1 else None}
 
     def _check(self, dataset, what):
         spec, sampler = dataset.spec, self.sampler

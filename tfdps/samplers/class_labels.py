@@ -47,12 +47,16 @@ def numbers(labels, class_names):
     Raises:
       UsageError: unless they are at least one integer in that range, or name.
     """
-    texts = [label for label in np.ravel(np.asarray(labels, object)) if isinstance(label, str)]
-    if texts and len(texts) == len(labels):
-        named = {text: _one(str(text), class_names) for text in set(texts)}
+    if isinstance(labels, str):
+        raise checks.UsageError(
+            f"labels must be a list, received the text {labels!r}: [{labels!r}]."
+        )
+    if np.asarray(labels).dtype.kind in "UTO":
+        texts = [str(label) for label in labels if isinstance(label, str)]
+        if len(texts) != len(labels):
+            raise checks.UsageError("labels must be all numbers or all names, received both.")
+        named = {text: _one(text, class_names) for text in set(texts)}
         labels = [named[text] for text in texts]
-    elif texts:
-        raise checks.UsageError("labels must be all numbers or all names, received both.")
     return listed(labels, smallest=0, largest=len(class_names) - 1).astype(np.int32)
 
 
