@@ -6,6 +6,7 @@ import math
 
 import pytest
 
+import tfdps
 from conftest import ROOT
 from tfdps.accounting import accountants
 from tfdps.accounting.events import NoiseEvent
@@ -191,3 +192,19 @@ def test_events_are_what_the_accountants_take():
     card = ModelCard(CONTENT)
     spent = accountants.epsilon_of(card.events, delta=card.delta, accountant=card.accountant)
     assert spent == pytest.approx(card.epsilon, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("version", "said"),
+    [
+        ("9.1", "received 'new'. tfdps 9.1 wrote it, this is "),
+        (tfdps.__version__, "received 'new'."),
+        (3, "received 'new'."),
+    ],
+)
+def test_a_part_that_a_newer_version_wrote_is_said_to_be(version, said):
+    card = ModelCard({"tfdps_version": version, "privacy": {"accountant": "new"}})
+    with pytest.raises(UsageError) as error:
+        _ = card.accountant
+    assert said in str(error.value)
+    assert ("wrote it" in str(error.value)) == ("wrote it" in said)

@@ -80,7 +80,7 @@ class TestVersions:
         [
             (
                 lambda c: c["config"].update(unit=1, views=2),
-                tfdps.__version__,
+                None,
                 "it has unit, views. Use",
             ),
             (

@@ -1,10 +1,19 @@
 """What --mode=account prints of a plan."""
 
-from tfdps.accounting import accountants, persons, shown
+from tfdps import checks
+from tfdps.accounting import accountants, persons, records_an_atom, shown
 
 
 def account(config, plan):
     """Yields the lines that tell what a plan costs by each accountant, and what it could take."""
+    yield from _costs(config, plan)
+    classes = checks.names("class_names", config.class_names)
+    note = records_an_atom.word(config.num_atoms, plan.dataset_size, classes and len(classes))
+    if note:
+        yield note
+
+
+def _costs(config, plan):
     if not plan.private:
         yield f"NOT PRIVATE: no noise is added, epsilon is infinity. {plan.steps} steps."
         return

@@ -7,6 +7,7 @@ import reprlib
 import typing
 from collections.abc import Callable
 
+import tfdps
 from tfdps import checks
 from tfdps.accounting.events import NoiseEvent
 from tfdps.config.run_config import ACCOUNTANTS
@@ -249,21 +250,26 @@ class ModelCard:
         for depth, name in enumerate(path, start=1):
             if not isinstance(value, dict):
                 outer = ".".join(path[: depth - 1])
-                raise _damaged(
-                    self.source, f"{outer} must be an object, received {reprlib.repr(value)}."
-                )
+                raise self._damaged(f"{outer} must be an object, received {reprlib.repr(value)}.")
             if name not in value:
                 if "default" in absent:
                     return absent["default"]
-                raise _damaged(self.source, f"{'.'.join(path[:depth])} is missing.")
+                raise self._damaged(f"{'.'.join(path[:depth])} is missing.")
             value = value[name]
         what, convert = kind
         try:
             return convert(value)
         except (TypeError, ValueError, OverflowError) as error:
-            raise _damaged(
-                self.source, f"{'.'.join(path)} must be {what}, received {reprlib.repr(value)}."
+            raise self._damaged(
+                f"{'.'.join(path)} must be {what}, received {reprlib.repr(value)}."
             ) from error
+
+    def _damaged(self, reason):
+        """The UsageError for a part that is not as this version has it."""
+        version = self.content.get("tfdps_version")
+        if isinstance(version, str) and version != tfdps.__version__:
+            reason = f"{reason} tfdps {version} wrote it, this is {tfdps.__version__}."
+        return _damaged(self.source, reason)
 
 
 def _damaged(source, reason):

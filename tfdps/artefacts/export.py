@@ -32,7 +32,7 @@ ONNX_OPSET = 17
 PARITY_TOLERANCE = 5e-5
 
 _GRID_COLUMNS = 10
-_GRID_CLASSES = 20  # of a data set with more classes the grid shows the first ones
+GRID_CLASSES = 20  # of a data set with more classes samples.png shows the first ones
 
 
 def write_export(
@@ -129,7 +129,7 @@ def write_export(
                 f"{PARITY_TOLERANCE:g}; nothing was exported."
             )
         parity = {"onnx_max_abs_error": error, "onnx_opset": ONNX_OPSET}
-        labels = np.repeat(np.arange(min(spec.num_classes, _GRID_CLASSES)), _GRID_COLUMNS)
+        labels = np.repeat(np.arange(min(spec.num_classes, GRID_CLASSES)), _GRID_COLUMNS)
         images = loaded.sample(tf.constant(labels, tf.int32), tf.constant([0, 0]))["images"]
         pixels.save_png(os.path.join(folder, "samples.png"), images, columns=_GRID_COLUMNS)
         _write(folder, "run.flags", "".join(f"{line}\n" for line in training.get("flags", ())))

@@ -18,7 +18,7 @@ def check_report(report_dir):
     Args:
       report_dir: pathlib.Path.
     """
-    _check(report_dir, "results", "Give another folder with --report_dir=PATH.")
+    _check(report_dir, "cannot write results to", "Give another folder with --report_dir=PATH.")
 
 
 def check_cache(cache_dir, *, empty=False):
@@ -34,17 +34,15 @@ def check_cache(cache_dir, *, empty=False):
     if empty or not any(folder.glob("*.npz")):
         _check(
             folder,
-            "the feature network",
+            "cannot write the feature network to",
             "Give another folder with --feature_cache=PATH, or --feature_cache=report.",
         )
 
 
-def _check(folder, what, fix):
+def _check(folder, problem, fix):
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise checks.UsageError(
-            f"cannot write {what} to {folder}: {files.reason(error)}. {fix}"
-        ) from error
+        raise checks.UsageError(f"{problem} {folder}: {files.reason(error)}. {fix}") from error

@@ -195,7 +195,7 @@ def open_subject(config, options, dataset=None, test_dataset=None):
         saved_model_sampler.load(config.model_dir),
         run_dir.RunDir(config.model_dir),
     )
-    recorded = run.read()[0] if run.started else flags.recorded(sampler.card.flags)
+    recorded = run.read()[0] if run.started else _of_card(sampler.card)
     trained = {name: getattr(recorded, name) for name in _DATA_FLAGS}
     if run.started:
         config = dataclasses.replace(config, data_dir=config.data_dir or recorded.data_dir)
@@ -209,6 +209,16 @@ def open_subject(config, options, dataset=None, test_dataset=None):
     source = {"name": trained.pop("dataset"), "data_dir": config.data_dir, **trained}
     passed = (dataset, test_dataset)
     return Subject(sampler, _report_dir(run, options), run, source, options, passed)
+
+
+def _of_card(card):
+    """The RunConfig of a model card's flags."""
+    try:
+        return flags.recorded(card.flags)
+    except checks.UsageError as error:
+        raise checks.UsageError(
+            f"the flags in {card.source} are damaged, or another version's of tfdps: {error}"
+        ) from error
 
 
 def _folder(recorded, given):

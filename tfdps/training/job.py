@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import json
 import logging
+import typing
 
 import tensorflow as tf
 
@@ -49,8 +50,7 @@ def _train(config, records, on, stop):
     on.on_chief(lambda: run.check_data(dataset))  # before a file of the run is touched
     plan = _shared_plan(on, run, config, dataset.size)
     if on.is_chief:  # who speaks for all workers
-        _logger.info(plan_lines.of_plan(plan, on))
-        for line in (plan_lines.of_data(dataset), *dataset.notes):
+        for line in plan_lines.of_run(config, plan, dataset, on):
             _logger.info(line)
     _check_needs(config, dataset, on)
     model = builders.build_model(
@@ -58,34 +58,34 @@ def _train(config, records, on, stop):
     )  # what refuses must start no run
     if model.mechanism.sums_integers_in_float64:
         exactness.check(on)
-    kept = _Kept()
+    job = _Job(config, run, dataset, plan, model, on, stop)
 
     def begin():
-        kept.open_ledger = opened.enter_context(_open_ledger(run, plan))
+        job.open_ledger = opened.enter_context(_open_ledger(run, plan))
         run.keep_fingerprint(dataset.fingerprint)  # before run.json, with which a run is started
         run.write(config, dataset.spec, dataset.size)
-        kept.manager = _checkpoint_manager(run, model)
-        _restore(model, kept.manager, plan, kept.open_ledger)
+        job.manager = _checkpoint_manager(run, model)
+        _restore(model, job.manager, plan, job.open_ledger)
 
     with opened:
         on.on_chief(begin)
-        begun = on.any(on.is_chief and kept.manager.latest_checkpoint)
+        begun = on.any(on.is_chief and job.manager.latest_checkpoint)
         if begun or on.num_workers > 1:
             model.learner.restored()
         if not begun:
             model.learner.prepare()
-        _fit(model, dataset, plan, run, kept, config, on, stop)
+        _fit(job)
 
     def export():
-        kept.card = export_run(run, model, plan, dataset.spec, config)
+        job.card = export_run(run, model, plan, dataset.spec, config)
 
     try:
         with on.noticing_losses():
             on.on_chief(export)
     except replicas.WorkerLostError:
-        if kept.card is None:
+        if job.card is None:
             raise  # else all is done: only the word of it does not reach another
-    return kept.card
+    return job.card
 
 
 def export_checkpoint(config: RunConfig) -> ModelCard:
@@ -117,10 +117,20 @@ def export_checkpoint(config: RunConfig) -> ModelCard:
     return export_run(run, model, plan, spec, config)
 
 
-@dataclasses.dataclass
-class _Kept:
-    """What the chief alone has: its ledger, its checkpoints, and at last the model card."""
+@dataclasses.dataclass(eq=False)
+class _Job:
+    """One training: what it is of, on every worker; and what the chief alone has, None elsewhere.
 
+    open_ledger: of a run without a mechanism None too.
+    """
+
+    config: RunConfig
+    run: RunDir
+    dataset: typing.Any
+    plan: PrivacyPlan
+    model: typing.Any
+    on: replicas.Replicas
+    stop: StopRequest
     open_ledger: ledger.Ledger | None = None
     manager: tf.train.CheckpointManager | None = None
     card: ModelCard | None = None
@@ -247,18 +257,21 @@ def _restore(model, manager, plan, open_ledger):
         _logger.info(f"{lost}.")
 
 
-def _fit(model, dataset, plan, run, kept, config, on, stop):
+def _fit(job):
     """Takes the steps that are left of the plan, stage by stage."""
-    taken = (
-        int(model.noisy_steps.numpy()) if kept.open_ledger is None else kept.open_ledger.total_steps
-    )
+    model, plan, on = job.model, job.plan, job.on
+    opened = job.open_ledger
+    taken = int(model.noisy_steps.numpy()) if opened is None else opened.total_steps
     taken = on.broadcast_number(taken)
     model.noisy_steps.assign(taken)
+    stride = 1 if model.learner.eager else _STEPS_PER_EXECUTION
     for stage in plan.stages:
         left = stage.first + stage.steps - max(taken, stage.first)
         if left > 0:
-            stride, around = _callbacks(stage, model, dataset, plan, run, kept, config, on, stop)
-            draws = batches.PoissonBatches.of_run(dataset, plan, model.learner, on=on, stage=stage)
+            around = _callbacks(job, stage, stride)
+            draws = batches.PoissonBatches.of_run(
+                job.dataset, plan, model.learner, on=on, stage=stage
+            )
             try:
                 model.take_steps(
                     draws, left, on=on, total=plan.steps, per_execution=stride, callbacks=around
@@ -271,21 +284,21 @@ def _fit(model, dataset, plan, run, kept, config, on, stop):
                 raise
 
 
-def _callbacks(stage, model, dataset, plan, run, kept, config, on, stop):
-    """(how many steps between two calls of them, the callbacks of a stage)."""
-    eager = model.learner.eager
-    stride = 1 if eager else _STEPS_PER_EXECUTION
-    around = [LedgerWriter(kept.open_ledger, plan, stride, on=on, stop=stop)]
-    if on.is_chief:
-        # A round is a good part of the run: none may be lost, nor be taken unseen.
-        is_round = plan.shares is not None and stage.first == 0
-        around += [
-            # Before the callbacks that may fail on a full disk.
-            callbacks.Checkpoints(kept.manager, 0 if is_round else config.checkpoint_secs),
-            callbacks.Progress(plan, kept.open_ledger),
-            callbacks.Scalars(plan, kept.open_ledger, run.logs),
-            callbacks.SampleGrids(
-                run.samples, run.logs, config.sample_secs, dataset.spec.num_classes
-            ),
-        ]
-    return stride, around
+def _callbacks(job, stage, stride):
+    """The callbacks of a stage, which come every `stride` steps."""
+    plan, run, config, in_ledger = job.plan, job.run, job.config, job.open_ledger
+    around = [LedgerWriter(in_ledger, plan, stride, on=job.on, stop=job.stop)]
+    if not job.on.is_chief:
+        return around
+    # A round is a good part of the run: none may be lost, nor be taken unseen.
+    is_round = plan.shares is not None and stage.first == 0
+    return [
+        *around,
+        # Before the callbacks that may fail on a full disk.
+        callbacks.Checkpoints(job.manager, 0 if is_round else config.checkpoint_secs),
+        callbacks.Progress(plan, in_ledger),
+        callbacks.Scalars(plan, in_ledger, run.logs),
+        callbacks.SampleGrids(
+            run.samples, run.logs, config.sample_secs, job.dataset.spec.num_classes
+        ),
+    ]

@@ -1,7 +1,18 @@
 """What is said of a run before its first step: its plan, and what is taken as public."""
 
 from tfdps import checks
-from tfdps.accounting import shown
+from tfdps.accounting import records_an_atom, shown
+
+
+def of_run(config, plan, dataset, on):
+    """Yields the plan, what is public of the data, what was read, a word where they do not fit."""
+    yield of_plan(plan, on)
+    yield of_data(dataset)
+    yield from dataset.notes
+    images = dataset.size * plan.images_per_unit
+    few = records_an_atom.word(config.num_atoms, images, dataset.spec.num_classes)
+    if few:
+        yield few
 
 
 def of_plan(plan, on):

@@ -19,6 +19,11 @@ from tfdps.data import arrays, location
 from tfdps.data.dataset import Dataset, DatasetSpec, StreamedDataset
 from tfdps.training import nonprivate
 
+_PATHS = (
+    "data_dir",
+    "labels_csv",
+)  # settings that are kept so that they mean the same in every working folder
+
 
 class RunDir:
     """The paths of a run's files.
@@ -112,7 +117,8 @@ class RunDir:
         version = run.get("tfdps_version")
         if not new and version in (None, tfdps.__version__):
             return checks.UsageError(f"{self.json} is damaged: {error}. It was left as it is.")
-        whose = f"tfdps {version}" if version else "another version of tfdps"
+        other = version not in (None, tfdps.__version__)
+        whose = f"tfdps {version}" if other else "another version of tfdps"
         why = f"it has {checks.listed(new)}" if new else str(error).rstrip(".")
         return checks.UsageError(
             f"{self.json} was written by {whose} and means nothing to this, {tfdps.__version__}: "
@@ -160,9 +166,7 @@ class RunDir:
     @staticmethod
     def _is_same_place(name, before, now):
         """Whether two values of a setting are one place on this machine, written in two ways."""
-        if name == "data_dir" and before and now:
-            return location.absolute(before) == location.absolute(now)
-        if name == "labels_csv" and before and now:
+        if name in _PATHS and before and now:
             return location.absolute(before) == location.absolute(now)
         return name == "dataset" and location.same(before, now)
 
@@ -231,14 +235,9 @@ class RunDir:
 
     def write(self, config: run_config.RunConfig, spec: DatasetSpec, num_records: int) -> None:
         """Writes run.json and run.flags, each whole or not at all; where data lie as absolute paths."""
-        data_dir, labels_csv = (
-            None if place is None else location.absolute(place)
-            for place in (config.data_dir, config.labels_csv)
-        )
-        dataset = location.recorded(config.dataset)
-        config = dataclasses.replace(
-            config, dataset=dataset, data_dir=data_dir, labels_csv=labels_csv
-        )
+        paths = {name: getattr(config, name) for name in _PATHS if getattr(config, name)}
+        places = {name: location.absolute(path) for name, path in paths.items()}
+        config = dataclasses.replace(config, dataset=location.recorded(config.dataset), **places)
         run = {
             "tfdps_version": tfdps.__version__,
             "config": dataclasses.asdict(config),

@@ -96,4 +96,15 @@ def _summary(run, card, lost):
     yield f"SavedModel  {run.export / layout.SAVED_MODEL}"
     yield f"ONNX        {run.export / layout.ONNX}"
     yield f"Model card  {run.export / layout.CARD}"
-    yield f"Samples     {run.export / 'samples.png'}"
+    yield f"Samples     {run.export / 'samples.png'}{_pictured(card.class_names)}"
+
+
+def _pictured(class_names):
+    """Which classes samples.png has a row of, where it has not all of them."""
+    shown = export.GRID_CLASSES
+    if len(class_names) <= shown:
+        return ""
+    return (
+        f"  (the first {shown} of {len(class_names)} classes, {class_names[0]} to "
+        f"{class_names[shown - 1]}; --mode=sample draws any)"
+    )
