@@ -140,7 +140,8 @@ def load(
     public = names.public(name)
     units = None
     if person is not None:
-        units = persons.units(*persons.of_records(source, person, public), images_per_person)
+        whose, own_names = persons.of_records(source, person, public)
+        units = persons.units(whose, own_names, images_per_person)
     size = source.total if units is None else len(units)
     declared.check_size(public, size, dataset_size, "records" if units is None else "persons")
     declared.check_records(public, source, channels, class_names)

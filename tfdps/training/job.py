@@ -14,12 +14,10 @@ from tfdps.accounting.plan import PrivacyPlan, make_plan
 from tfdps.artefacts.card import ModelCard
 from tfdps.config.run_config import RunConfig
 from tfdps.data import loading
-from tfdps.data.dataset import units_of
 from tfdps.distributed import replicas
 from tfdps.distributed.preemption import StopRequest
 from tfdps.mechanisms import batches, exactness
-from tfdps.training import builders, callbacks, plan_lines
-from tfdps.training import needs as needed
+from tfdps.training import builders, callbacks, needs, plan_lines
 from tfdps.training.ledger_gate import LedgerWriter
 from tfdps.training.run_dir import RunDir
 from tfdps.training.run_export import export_run, lost_line, lost_rounds, public_flags
@@ -52,7 +50,8 @@ def _train(config, records, on, stop):
     if on.is_chief:  # who speaks for all workers
         for line in plan_lines.of_run(config, plan, dataset, on):
             _logger.info(line)
-    _check_needs(config, dataset, on)
+    images = dataset.size * plan.images_per_unit
+    on.on_chief(lambda: needs.refuse_what_cannot_fit(config, dataset.spec, images))
     model = builders.build_model(
         config, dataset.spec, plan, on=on
     )  # what refuses must start no run
@@ -161,15 +160,6 @@ def _load(config, records, on):
             "the data are refused on another worker, which says why."
         )
     return dataset
-
-
-def _check_needs(config, dataset, on):
-    """Says what the run needs, and refuses one that this machine has no memory for."""
-    images = dataset.size * units_of(dataset).shape[1]
-    needs = needed.of_run(config, dataset.spec, images)
-    if on.is_chief and needs is not None:
-        _logger.info(plan_lines.of_needs(needs))
-    on.on_chief(lambda: needed.refuse_what_cannot_fit(config, dataset.spec, images))
 
 
 def _shared_plan(on, run, config, num_records):

@@ -2,6 +2,7 @@
 
 from tfdps import checks
 from tfdps.accounting import records_an_atom, shown
+from tfdps.training import needs
 
 
 def of_run(config, plan, dataset, on):
@@ -13,6 +14,9 @@ def of_run(config, plan, dataset, on):
     few = records_an_atom.word(config.num_atoms, images, dataset.spec.num_classes)
     if few:
         yield few
+    needed = needs.of_run(config, dataset.spec, images)
+    if needed:
+        yield of_needs(needed)
 
 
 def of_plan(plan, on):
@@ -51,16 +55,10 @@ def of_data(dataset):
     )
 
 
-def of_needs(needs):
-    """Returns what a run needs of the machine as one line; of a run of which that is not known, None.
-
-    Args:
-      needs: the Needs, or None.
-    """
-    if needs is None:
-        return None
-    minutes = needs.seconds / 60
+def of_needs(needed):
+    """Returns what a run needs of the machine, its Needs, as one line."""
+    minutes = needed.seconds / 60
     long = f"{minutes / 60:.1f} hours" if minutes > 90 else f"{max(1, round(minutes))} min"
     return (
-        f"Needs: about {needs.memory / 1e9:.1f} GB of memory, and {long} on this machine's cores."
+        f"Needs: about {needed.memory / 1e9:.1f} GB of memory, and {long} on this machine's cores."
     )
