@@ -69,10 +69,10 @@ class TestRecordsAnAtom:
         dataset = Dataset(np.zeros((1000, 8, 8, 1), np.uint8), np.zeros(1000), spec)
         plan, on = make_plan(config, 1000), replicas.of_config(config)
         lines = list(plan_lines.of_run(config, plan, dataset, on))
-        assert len(lines) == 3
+        assert len(lines) == 4
         assert "50 atoms in each class are 0.8 records an atom" in lines[2]
         enough = RunConfig(num_atoms=4)
-        assert len(list(plan_lines.of_run(enough, plan, dataset, on))) == 2
+        assert len(list(plan_lines.of_run(enough, plan, dataset, on))) == 3
 
     @pytest.mark.parametrize(("names", "each"), [(None, "at most 0.1"), ("a,b,c,d", "0.05")])
     def test_account_says_it_last(self, names, each):

@@ -76,7 +76,6 @@ def test_a_generator_that_no_onnx_file_holds_is_refused():
 def test_other_mechanisms_are_not_estimated():
     config = tfdps.RunConfig(mechanism="joint")
     assert needs.of_run(config, spec_of(64), 1000) is None
-    assert plan_lines.of_needs(None) is None
     needs.refuse_what_cannot_fit(config, spec_of(64), 1000, available=1)
 
 

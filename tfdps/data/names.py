@@ -40,11 +40,11 @@ def public(name):
 
 def hint(name):
     """Returns a sentence where a name that tfds does not know is a folder that is there; else ""."""
-    return f" Did you mean --dataset={location.FOLDER}{name}?" if os.path.isdir(name) else ""
+    return f" Did you mean --dataset=folder:{name}?" if os.path.isdir(name) else ""
 
 
 def _not_a_folder(name, meant):
     return checks.UsageError(
         f"dataset must be folder:PATH for a folder of images, received {name!r}. "
-        f"Did you mean --dataset={location.FOLDER}{meant}?"
+        f"Did you mean --dataset=folder:{meant}?"
     )
