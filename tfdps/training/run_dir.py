@@ -149,7 +149,7 @@ class RunDir:
         }
         changed = [entry for entry in old.differences(new) if not self._is_same_place(*entry[:3])]
         for name, before, now, policy in changed:
-            if name == "dataset" and self._is_moved_folder(before, now):
+            if self._has_moved(name, before, now):
                 continue
             if policy != fields.FREE and not (before is None and declares.get(name)):
                 what = {
@@ -170,10 +170,12 @@ class RunDir:
             return location.absolute(before) == location.absolute(now)
         return name == "dataset" and location.same(before, now)
 
-    def _is_moved_folder(self, before, now):
+    def _has_moved(self, name, before, now):
         """Whether a folder took another's place: `check_data` tells if it holds the same images."""
-        folders = location.is_folder(before) and location.is_folder(now)
-        return folders and self._fingerprint() is not None
+        moved = name == "labels_csv" and before and now
+        if name == "dataset":
+            moved = location.is_folder(before) and location.is_folder(now)
+        return moved and self._fingerprint() is not None
 
     def check_data(self, dataset: Dataset | StreamedDataset) -> None:
         """Compares the loaded data, all parts, with what the run started here was trained on.
