@@ -26,7 +26,7 @@ def of_plan(plan, on):
         return f"NOT PRIVATE: no noise is added, epsilon is infinity. {plan.steps} steps.{spread}"
     units = "records"
     if plan.images_per_person is not None:
-        units = f"persons, of each at most {plan.images_per_person} images,"
+        units = f"persons with at most {plan.images_per_person} images each"
     refining = ""
     for stage in plan.stages[1:]:
         refining = (
