@@ -24,7 +24,8 @@ _PIECE, _OF_PIECE = (
     90,
 )  # numbers of a piece of records, see PerRecordMechanism; bytes for each
 _OF_ATOM_PIXEL = 130  # float64 of positions, sums, noise, means, spreads and their transforms
-_OF_WAVE_PIXEL, _KEPT_OF_WAVE_PIXEL = 12, 4  # the basis of the query and the program's, in float32
+# A basis in float32: the query's, and two copies that TensorFlow makes for a constant of a program.
+_OF_WAVE_PIXEL, _KEPT_OF_WAVE_PIXEL = 17, 4
 _OF_BASIS_PIXEL = 24
 _OF_SAMPLE_PIXEL = 36  # of an image that is generated
 _SAMPLES_OF_CLASS, _CLASSES_SHOWN = 10, 20
@@ -35,6 +36,7 @@ _PRODUCTS_A_SECOND = 2.5e9  # of float64, on a core of 2020
 _WAVE_PIXELS_A_SECOND = 2e7  # transformed
 _ATOM_PIXELS_A_SECOND = 1.5e6  # set in closed form, in a round
 _CLASS_SECONDS = 0.1  # of a round with atoms
+_MADE_UP_A_SECOND = 1e6  # numbers of procedural images, on one core
 _DENOISER_SECONDS, _GRADIENT_SECONDS = (
     0.15,
     1.3e-3,
@@ -132,6 +134,8 @@ def _seconds(config, spec, num_records):
     seconds += rounds * _atom_pixels(config, spec) / _ATOM_PIXELS_A_SECOND
     seconds += (rounds - 3) * _CLASS_SECONDS * spec.num_classes
     if config.refined:
+        made_up = pretraining.num_images(spec.image_shape) * pixels
+        seconds += made_up / _MADE_UP_A_SECOND
         seconds += config.refiner_pretraining * _DENOISER_SECONDS / cores
         views = config.refiner_steps * config.refiner_batch_size * config.refiner_views
         seconds += views * _GRADIENT_SECONDS / cores

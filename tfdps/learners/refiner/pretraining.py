@@ -10,7 +10,7 @@ from tfdps.generators import denoiser as denoisers
 
 BATCH_SIZE = 64
 _NUM_IMAGES = 10_000  # made up, each seen about ten times, with noise of its own each time
-_MOST_BYTES = 2**28  # of them: fewer where they are large, 5,461 of 128 x 128 pixels in colour
+_MOST_BYTES = 2**27  # of them: fewer where they are large, 2,730 of 128 x 128 pixels in colour
 _CHUNK = 100  # made with one seed
 _LEARNING_RATE = 2e-3  # the largest; it rises for the first steps and falls to 0 at the end
 _RISING = 100
