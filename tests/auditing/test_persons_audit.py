@@ -100,6 +100,7 @@ def test_a_clip_of_each_image_by_itself_is_found(digits, monkeypatch):
     assert "un-noised sums, step 2 of a run" in failed_checks(result)
 
 
+@pytest.mark.slow
 def test_persons_who_are_torn_apart_are_found(digits, monkeypatch):
     honest = batches.units_of
 

@@ -58,7 +58,7 @@ def _places(regions):
 
 
 def _public(query):
-    """What `_clipped_sums` needs of a MomentQuery, as tensors."""
+    """What `_clipped_sums` needs of a MomentQuery, as tensors; as few as can be, each takes time."""
     grid = lattice.of(query)
     positions, offsets, in_basis = (
         tf.constant(array, tf.float64) for array in (grid.positions, grid.offsets, grid.in_basis)
@@ -67,7 +67,7 @@ def _public(query):
         (positions, offsets, _in_blocks(grid.basis), in_basis),
         _places(query.atoms.regions),
         tf.constant(grid.weights, tf.float64),
-        {name: tf.constant(value, tf.float64) for name, value in grid.factors.items()},
+        tf.constant([grid.factors[name] for name in lattice.FACTORS], tf.float64),
     )
 
 
@@ -92,6 +92,7 @@ def _compiled_sums(names, pooled, rows, images_per_unit):
             "rows": rows,
             "images_per_unit": images_per_unit,
         }
+        factors = dict(zip(lattice.FACTORS, tf.unstack(factors), strict=True))
         return _clipped_sums(records, atoms, places, weights, factors, **settings)
 
     return tf.function(sums, jit_compile=True)

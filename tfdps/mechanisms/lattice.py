@@ -29,6 +29,16 @@ _BASIS_STEPS = 2**20  # of the basis' elements
 _WEIGHTS = 2**30  # of a share before it is divided by the sum
 _MARGIN = 1e-3  # how far below C the clip aims: far more than the float64 roundings of the norm
 _AT_ONCE = 2**22  # numbers of a basis that are in float64 at a time
+FACTORS = (
+    "rate",
+    "energy_scale",
+    "basis_scale",
+    "mass_term",
+    "distance_factor",
+    "energy_factor",
+    "second_factor",
+    "limit",
+)
 _FINEST, _COARSEST = 2.0**-30, 2.0**-48  # the norm's unit, of C^2 and of the largest norm
 
 
@@ -42,7 +52,7 @@ class Lattice:
       basis: float32 [p, d] as the query has it, or None: `in_steps` makes integers of its rows.
       in_basis: Z [L, K, p], the atoms in the basis, in its steps.
       weights: [.]: floor(2^30 2^(-i / 2^11)) for i = 0, 1, ..., ending with 0.
-      factors: {name: float}: the constants of `piece_sums`.
+      factors: {name: float}: the constants of `piece_sums`, of the names in FACTORS.
       spacings: {channel: float, or float64 [t] for second}: what one step is of the released vector.
     """
 
