@@ -23,7 +23,7 @@ NAMES = (
     "cifar10_eps10",
     "cifar10_eps1",
 )
-MOST_BYTES = 65_000_000
+MOST_BYTES = 52_000_000
 
 
 @pytest.fixture(scope="module", params=NAMES)
