@@ -239,6 +239,10 @@ def test_the_mixture_alone_stays_available_for_a_flag_file_with_a_refiner(name):
     assert not alone.refined
     assert alone.refiner_start is None
     assert alone.refiner_levels is None
+    assert alone.refiner_steps == 0
+    # Settings that the command line itself gives are not dropped, but refused.
+    with pytest.raises(checks.UsageError, match="refiner_steps=7 means nothing"):
+        parse(f"--flagfile={name}.flags", "--refiner=none", "--refiner_steps=7")
 
 
 def test_a_refiner_survives_its_own_flagfile(tmp_path):

@@ -26,7 +26,8 @@ def parse(argv):
 
     A bare flagfile name is looked for in the working directory, then among the package's own. What the
     command line itself says comes before what any flagfile says, wherever it stands; of flagfiles
-    the later comes before the earlier.
+    the later comes before the earlier. --refiner=none of the command line takes a flagfile's refiner
+    out with all of its settings.
 
     Args:
       argv: the program's name and its arguments.
@@ -39,6 +40,8 @@ def parse(argv):
     _define(values)
     program, *arguments = argv
     of_files, direct = _separated(arguments, values)
+    if ["--refiner=none"] in direct or ["--refiner", "none"] in direct:
+        of_files = [word for word in of_files if not word.lstrip("-").startswith("refiner_")]
     # One after the other: to absl the later one wins, which would be a flagfile at the end.
     for part in (of_files, [word for words in direct for word in words]):
         try:

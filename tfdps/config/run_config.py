@@ -157,7 +157,8 @@ class RunConfig(data_settings.DataSettings):
     refiner: str = setting(
         "none",
         "mixture: makes its images look real, by a denoiser of procedural images: strokes "
-        "(handwriting, line drawings), shapes (things on black) or scenes (photographs); or none.",
+        "(handwriting, line drawings), shapes (things on black) or scenes (photographs); or none: "
+        "it takes a flag file's refiner out with its settings.",
         resume=MODEL,
         choices=refiners.NAMES,
     )
