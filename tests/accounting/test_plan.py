@@ -188,6 +188,18 @@ def test_the_statement_says_whose_privacy_against_what_and_what_it_takes_as_give
     assert "floating" not in caveats
 
 
+def test_the_statement_of_a_run_of_persons_names_them():
+    plan = make_plan(per_record(person="folder", images_per_person=7), 220)
+    mechanism = types.SimpleNamespace(sensitivity_over_clip_norm=1.0)
+    stated = privacy_statement(plan, plan.charges(0, plan.steps), mechanism, SPEC)
+    assert stated["unit"] == "one person, at most 7 images"
+    assert (stated["images_per_person"], stated["declared"]["num_records"]) == (7, 220)
+    assert "all images of one person" in stated["adjacency_meaning"]
+    assert "A record is here a person" in stated["sensitivity_meaning"]
+    assert any("of a single image the same" in caveat for caveat in stated["caveats"])
+    assert not any("is one image" in caveat for caveat in stated["caveats"])
+
+
 def test_without_a_mechanism_the_statement_claims_no_noise():
     plan = make_plan(RunConfig(mechanism="none", num_steps=3), 1438)
     stated = privacy_statement(plan, [], None, SPEC)

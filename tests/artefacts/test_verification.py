@@ -324,6 +324,36 @@ class TestTamperedCards:
         change_card(export, change, everywhere=True)
         assert problems(export) == ["events: are not those of a plan made from the card's flags."]
 
+    def test_a_unit_that_the_flags_do_not_have(self, export):
+        def claim_persons(card):
+            card["privacy"] |= {"unit": "one person, at most 5 images", "images_per_person": 5}
+
+        change_card(export, claim_persons, everywhere=True)
+        assert problems(export) == [
+            "unit: the card says one person, at most 5 images, its flags one image.",
+            "images_per_person: the card says 5, its flags None.",
+        ]
+
+    def test_a_run_of_persons_is_said_to_be_one(self, export):
+        def of_persons(card):
+            card["training"]["flags"] += ["--person=folder", "--images_per_person=5"]
+            config = flags.parse(["tfdps", *card["training"]["flags"]])[1]
+            card["privacy"] = statement.privacy_statement(
+                plan.make_plan(config, card["privacy"]["dataset_size"]),
+                [NoiseEvent(**event) for event in card["privacy"]["events"]],
+                types.SimpleNamespace(sensitivity_over_clip_norm=1.0),
+                types.SimpleNamespace(**card["generator"]),
+            )
+
+        change_card(export, of_persons, everywhere=True)
+        verdict = verification.verify(str(export))
+        # run.flags, a file of its own, has another hash than its card now.
+        assert not [line for line in verdict.problems if "unit" in line or "person" in line]
+        said = "\n".join(verdict.statement)
+        assert "trained on 60000 persons of mnist" in said
+        assert "Unit: one person, at most 5 images. Two data sets are neighbours if one has" in said
+        assert "Declared, and taken as given: 60000 persons, images of" in said
+
     def test_what_the_card_declares_and_its_flags_declare_alike_is_none(self, export):
         change_card(export, set_flag("channels", 1), everywhere=True)
         change_card(export, set_flag("class_names", "9,8,7,6,5,4,3,2,1,0"), everywhere=True)

@@ -101,7 +101,7 @@ AUDIT = {
 }
 
 
-def make_run(model_dir, mechanism="joint"):
+def make_run(model_dir, mechanism="joint", **changes):
     """A finished run by hand: 40 noisy steps in two blocks, and an untrained generator."""
     config = RunConfig(
         dataset="mnist",
@@ -112,6 +112,7 @@ def make_run(model_dir, mechanism="joint"):
         num_steps=40,
         batch_size=20,
         latent_dim=4,
+        **changes,
     )
     run = RunDir(str(model_dir))
     run.prepare()
@@ -192,6 +193,16 @@ def public_page(private_run):
 @pytest.fixture(scope="module")
 def open_page(open_run):
     return written(open_run)
+
+
+def test_the_page_of_a_run_of_persons_says_whose_guarantee_it_is(tmp_path, bare_page):
+    run = make_run(tmp_path / "run", person="passed", images_per_person=6)
+    shown = written(run)
+    assert "4,000 persons' private images with" in shown
+    assert "one record is one person, with at most 6 images" in shown
+    assert "holds for a person, and for each single image as well" in " ".join(shown.split())
+    assert "one record is one image with its label" in bare_page
+    assert "persons'" not in bare_page
 
 
 _WITHIN_WORDS = ("b", "sup", "code", "a")

@@ -10,7 +10,15 @@ ADJACENCY_MEANING = (
     "Two data sets are neighbours if one has nothing in the place of one record of the other: the "
     "number of records N, and all else that is declared, is the same for both."
 )
+_ADJACENCY_OF_PERSONS = (
+    "Two data sets are neighbours if one has nothing in the place of all images of one person of the "
+    "other: the number of persons N, and all else that is declared, is the same for both."
+)
 SAMPLING = "poisson"
+_SENSITIVITY_OF_PERSONS = (
+    " A record is here a person, with all images that are used; where it is relative, it is the square "
+    "root of images_per_person times that."
+)
 _OF_AN_IMAGE = (
     "The unit of protection is one image: a person with k images has more than this epsilon, and at "
     "most k times it at a delta of k e^((k - 1) epsilon) times this one."
@@ -77,7 +85,9 @@ def privacy_statement(plan, charges, mechanism, spec):
         "unit": unit(plan),
         **of_persons,
         "adjacency": ADJACENCY,
-        "adjacency_meaning": ADJACENCY_MEANING,
+        "adjacency_meaning": (
+            ADJACENCY_MEANING if plan.images_per_person is None else _ADJACENCY_OF_PERSONS
+        ),
         "declared": {
             "num_records": plan.dataset_size,
             "image_shape": list(spec.image_shape),
@@ -89,7 +99,8 @@ def privacy_statement(plan, charges, mechanism, spec):
             mechanism.sensitivity_over_clip_norm * plan.clip_norm if plan.private else "infinity"
         ),
         "sensitivity_meaning": mechanism_registry.entry(plan.mechanism).sensitivity_meaning
-        + (_OF_REFINER if plan.refiner_steps else ""),
+        + (_OF_REFINER if plan.refiner_steps else "")
+        + ("" if plan.images_per_person is None else _SENSITIVITY_OF_PERSONS),
         "clip_norm": plan.clip_norm if plan.private else None,
         "noise": plan.noise,
         "noise_multiplier": plan.noise_multiplier,
