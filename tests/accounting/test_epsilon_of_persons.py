@@ -16,7 +16,8 @@ def plan_of(size=1000, **settings):
 
 
 def test_one_image_has_the_epsilon_of_the_run():
-    for settings in ({}, {"mechanism": "joint", "accountant": "pld", "num_steps": 2}):
+    joint = {"mechanism": "joint", "accountant": "pld", "noise_multiplier": 2.0, "num_steps": 2}
+    for settings in ({}, joint):
         plan = plan_of(target_epsilon=2.0, **settings)
         assert persons.epsilon(plan, 1) == pytest.approx(plan.epsilon(plan.steps), rel=1e-9)
 

@@ -61,7 +61,7 @@ def test_the_sum_is_the_auditors_own(kind):
 
 
 @pytest.mark.parametrize("kind", QUERIES)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     pixels=st.lists(st.integers(0, 255), min_size=6 * MOST, max_size=6 * MOST),
     labels=st.lists(st.integers(-1, NUM_CLASSES), min_size=MOST, max_size=MOST),
