@@ -139,7 +139,7 @@ def test_the_attacked_step_is_the_one_of_the_shipped_plan(attack):
 
 
 def test_no_event_in_the_tails_tells_whether_a_record_was_in(attack):
-    assert contradictions(*attack.sides(700), epsilon=attack.epsilon, delta=attack.delta) == []
+    assert contradictions(*attack.sides(2000), epsilon=attack.epsilon, delta=attack.delta) == []
 
 
 def test_the_noise_of_version_0_1_gives_the_record_away(attack, monkeypatch):
