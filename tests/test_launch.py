@@ -488,3 +488,10 @@ def test_where_drawing_alone_was_installed_it_says_what_training_takes(
     mode = ["--mode=account", "--dataset_size=1000"] if package == "dp_accounting" else []
     message = fails(capsys, *mode, f"--model_dir={tmp_path}/run")
     assert f'{package} is missing: training takes pip install "tfdps[train]"' in message
+
+
+def test_a_program_of_one_line_is_a_program_too(monkeypatch, capsys):
+    """python -c "from tfdps import launch; launch.run()" --mode=account ..."""
+    monkeypatch.setattr(sys, "argv", ["-c", "--mode=account", "--dataset_size=500"])
+    assert launch.main() == 0
+    assert "records N                 500" in capsys.readouterr().out

@@ -20,9 +20,12 @@ def main(argv=None):
     Args:
       argv: the program's name and its arguments, as in sys.argv, the default; or flags alone.
     """
-    argv = sys.argv if argv is None else [str(word) for word in argv]
-    if not argv or argv[0].startswith("-"):  # no program's name begins so
-        argv = ["tfdps", *argv]
+    if argv is None:
+        argv = sys.argv  # whose first may be -c
+    else:
+        argv = [str(word) for word in argv]
+        if not argv or argv[0].startswith("-"):  # no program's name begins so
+            argv = ["tfdps", *argv]
     if any(argument in ("--help", "-help", "-h", "--helpfull") for argument in argv[1:]):
         print(flags.help_text(), end="")
         return 0

@@ -24,10 +24,11 @@ def of(query, kinds, *, chunk_size, images_per_unit):
       images_per_unit: see `per_record`.
     """
     rows = min(chunk_size, rows_of_piece(query, kinds[0].shape[0]))
-    public = _public(query)
-    # A concrete one: TensorFlow would take rounds of other shapes for needless tracing.
     program = _compiled_sums(tuple(query.channels), query.pooled, rows, images_per_unit)
-    concrete = program.get_concrete_function(kinds, *public)
+    with tf.init_scope():  # what is kept must not belong to the graph of a replica
+        public = _public(query)
+        # A concrete one: TensorFlow would take rounds of other shapes for needless tracing.
+        concrete = program.get_concrete_function(kinds, *public)
     return lambda records: concrete(records, *public)
 
 
