@@ -128,11 +128,6 @@ def folder_at(path):
     return folder
 
 
-def is_csv(path):
-    """Returns whether a data set's path is one of a CSV file, which says what is in its folder."""
-    return path.lower().endswith(".csv") and os.path.isfile(os.path.expanduser(path))
-
-
 def images_below(folder, left_out, above=()):
     """Returns the image files in a folder and its sub-folders, sorted; counts what else is there."""
     found, above = [], (*above, folder.resolve())

@@ -3,7 +3,7 @@
 import os
 
 from tfdps import checks
-from tfdps.data import folder_files, labels_csv
+from tfdps.data import folder_files, labels_csv, location
 
 
 def listing(path, *, labelled=True, csv_path=None, split="train", class_names=None):
@@ -19,7 +19,7 @@ def listing(path, *, labelled=True, csv_path=None, split="train", class_names=No
     Raises:
       UsageError: the folder, the file or their layout is not as described.
     """
-    if folder_files.is_csv(path):
+    if location.is_csv(path):
         if csv_path is not None:
             raise checks.UsageError(
                 f"labels_csv must be left out where the data set is a CSV file itself, received "

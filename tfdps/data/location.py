@@ -16,9 +16,9 @@ def path(name):
     return absolute(given) if given else ""
 
 
-def is_csv(name):
-    """Returns whether a folder:PATH is a CSV file, which says what the records of its folder are."""
-    return is_folder(name) and name.lower().endswith(".csv") and os.path.isfile(path(name))
+def is_csv(path):
+    """Returns whether a folder's path is one of a CSV file, which says what its records are."""
+    return path.lower().endswith(".csv") and os.path.isfile(os.path.expanduser(path))
 
 
 def absolute(path):

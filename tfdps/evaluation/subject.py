@@ -57,7 +57,7 @@ class Subject:
 
     def _has_splits(self, name):
         """Whether a CSV file says which images of a folder are of which split."""
-        return location.is_csv(name) or (
+        return (location.is_folder(name) and location.is_csv(location.path(name))) or (
             location.same(name, self._data["name"]) and self._data["labels_csv"] is not None
         )
 
