@@ -140,7 +140,7 @@ def trained(config, dataset):
 
     if len(dataset) != config.dataset_size:
         config = dataclasses.replace(config, dataset_size=None)
-    plan = make_plan(config, len(dataset))
+    plan = make_plan(config, len(dataset), num_classes=dataset.spec.num_classes)
     model = builders.build_model(config, dataset.spec, plan)
     model.authorize(plan.steps)
     on = replicas.Replicas()

@@ -32,7 +32,7 @@ def main():
 
     _, config = flags.parse([sys.argv[0], *rest])
     dataset = loading.load_of(config)
-    plan = make_plan(config, len(dataset))
+    plan = make_plan(config, len(dataset), num_classes=dataset.spec.num_classes)
     model = builders.build_model(config, dataset.spec, plan)
     model.authorize(10**9)
     draws = iter(

@@ -148,6 +148,7 @@ def _export(values, config):
 def _account(values, config):
     del values
     from tfdps.accounting import account_lines, plan
+    from tfdps.config import automatic
     from tfdps.data import counting
 
     size, lines = config.dataset_size, ()
@@ -156,7 +157,14 @@ def _account(values, config):
         size, lines = counting.counted_of(config)
     for line in lines:
         print(line)
-    for line in account_lines.account(config, plan.make_plan(config, size)):
+    classes = None
+    if config.chosen_where_open and config.num_atoms is None:
+        if config.class_names is None and config.dataset != "digits":
+            startup.load_tensorflow()
+        classes = counting.num_classes_of(config)
+        config, choices = automatic.settled(config, size, num_classes=classes)
+        print(automatic.line(choices))
+    for line in account_lines.account(config, plan.make_plan(config, size), num_classes=classes):
         print(line)
 
 

@@ -12,7 +12,7 @@ from tfdps.accounting import account_lines, gaussian_curve, persons
 
 
 def plan_of(size=1000, **settings):
-    return tfdps.make_plan(tfdps.RunConfig(**settings), size)
+    return tfdps.make_plan(tfdps.RunConfig(**settings), size, num_classes=10)
 
 
 def test_one_image_has_the_epsilon_of_the_run():
@@ -78,19 +78,19 @@ def test_where_it_cannot_be_computed_nothing_is_claimed():
 
 def test_account_tells_what_a_person_has():
     config = tfdps.RunConfig(target_epsilon=1.0, images_per_person=3)
-    plan = tfdps.make_plan(config, 1000)
+    plan = tfdps.make_plan(config, 1000, num_classes=10)
     lines = list(account_lines.account(config, plan))
     [line] = [line for line in lines if line.startswith("epsilon of a person")]
     assert "with at most 3 images, by PLD" in line
     config = tfdps.RunConfig(target_epsilon=1.0, person="(.+)_.*")
-    lines = list(account_lines.account(config, tfdps.make_plan(config, 220)))
+    lines = list(account_lines.account(config, tfdps.make_plan(config, 220, num_classes=10)))
     assert "persons N                 220" in lines
     assert "images of a person        at most 10" in lines
     assert not any("epsilon of a person" in line for line in lines)
 
 
 def test_a_run_of_persons_costs_what_one_of_images_costs_for_as_many_units():
-    of_images = tfdps.make_plan(tfdps.RunConfig(target_epsilon=1.0), 220)
-    of_persons = tfdps.make_plan(tfdps.RunConfig(target_epsilon=1.0, person="folder"), 220)
+    of_images = plan_of(220, target_epsilon=1.0)
+    of_persons = plan_of(220, target_epsilon=1.0, person="folder")
     assert of_persons.noise_multipliers == of_images.noise_multipliers
     assert (of_images.images_per_unit, of_persons.images_per_unit) == (1, 10)

@@ -138,7 +138,7 @@ def test_everything_that_enters_epsilon_is_marked_as_guarantee():
         (
             "refiner",
             "faces",
-            "refiner must be one of none, strokes, shapes, scenes; received 'faces'.",
+            "refiner must be one of none, strokes, shapes, scenes, mixed; received 'faces'.",
         ),
         ("refiner_start", 0.029, "refiner_start must be from 0.03 to 1, received 0.029."),
         ("refiner_start", 1.01, "refiner_start must be from 0.03 to 1, received 1.01."),

@@ -1,16 +1,26 @@
 """What --mode=account prints of a plan."""
 
 from tfdps import checks
-from tfdps.accounting import accountants, persons, records_an_atom, shown
+from tfdps.accounting import accountants, class_signal, persons, records_an_atom, shown
 
 
-def account(config, plan):
-    """Yields the lines that tell what a plan costs by each accountant, and what it could take."""
+def account(config, plan, *, num_classes=None):
+    """Yields the lines that tell what a plan costs by each accountant, and what it could take.
+
+    Args:
+      config: the RunConfig.
+      plan: its PrivacyPlan.
+      num_classes: L, where it is known.
+    """
     yield from _costs(config, plan)
     classes = checks.names("class_names", config.class_names)
-    note = records_an_atom.word(config.num_atoms, plan.dataset_size, classes and len(classes))
+    num_classes = num_classes or (classes and len(classes))
+    note = records_an_atom.word(config.num_atoms, plan.dataset_size, num_classes)
     if note:
         yield note
+    little = class_signal.word(plan, num_classes) if num_classes else ""
+    if little:
+        yield little
 
 
 def _costs(config, plan):

@@ -37,7 +37,7 @@ def epsilon(plan: PrivacyPlan, images: int) -> float | None:
 
     Examples:
       >>> import tfdps
-      >>> plan = tfdps.make_plan(tfdps.RunConfig(target_epsilon=1.0), 1000)
+      >>> plan = tfdps.make_plan(tfdps.RunConfig(target_epsilon=1.0), 1000, num_classes=10)
       >>> round(tfdps.accounting.persons.epsilon(plan, 4), 2)
       5.11
     """

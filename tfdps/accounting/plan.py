@@ -8,7 +8,7 @@ import typing
 from tfdps import checks
 from tfdps.accounting import accountants, calibration, overflow, round_shares
 from tfdps.accounting.events import NoiseEvent, check_shares, part, planned
-from tfdps.config import mechanism_registry
+from tfdps.config import automatic, mechanism_registry
 from tfdps.config.run_config import RunConfig
 
 # Of per_record times clip_norm: then no release's noise has 2^56 steps of its grid (`exact_gaussian`).
@@ -153,7 +153,9 @@ class PrivacyPlan:
         )
 
 
-def make_plan(config: RunConfig, dataset_size: int) -> PrivacyPlan:
+def make_plan(
+    config: RunConfig, dataset_size: int, *, num_classes: int | None = None
+) -> PrivacyPlan:
     """Returns the PrivacyPlan of a RunConfig on `dataset_size` records.
 
     From a target epsilon and a number of steps it calibrates the noise; from a noise multiplier and
@@ -163,9 +165,10 @@ def make_plan(config: RunConfig, dataset_size: int) -> PrivacyPlan:
     Args:
       config: a RunConfig.
       dataset_size: N.
+      num_classes: L, by which num_atoms is chosen where `config` leaves it open.
 
     Raises:
-      UsageError: when the target cannot be met, delta is not below 1/N, N is below B, num_steps is
+      UsageError: when both num_atoms and num_classes are missing, the target cannot be met, delta is not below 1/N, N is below B, num_steps is
         not the number of rounds, or there would be more noise than releases have room for.
 
     Examples:
@@ -182,6 +185,7 @@ def make_plan(config: RunConfig, dataset_size: int) -> PrivacyPlan:
             f"batch_size must be at most the number of records, received batch_size="
             f"{batch_size} for {dataset_size} records."
         )
+    config = _with_atoms(config, dataset_size, num_classes)
     shares = None
     if mechanism_registry.entry(config.mechanism).steps_are_rounds:
         shares = tuple(entry.share for entry in round_shares.of(config.num_atoms))
@@ -218,6 +222,18 @@ def make_plan(config: RunConfig, dataset_size: int) -> PrivacyPlan:
     if sampled and plan.shares is not None:  # steps of records, not of whole batches
         overflow.check(steps=sampled, epsilon=plan.epsilon(plan.steps), delta=plan.delta)
     return plan
+
+
+def _with_atoms(config, dataset_size, num_classes):
+    """A RunConfig whose number of atoms, and so of rounds, is settled."""
+    if "num_atoms" not in config.chosen_where_open or config.num_atoms is not None:
+        return config
+    if num_classes is None:
+        raise checks.UsageError(
+            "num_classes is missing: by it num_atoms, and so the rounds, are chosen. Give "
+            "make_plan(..., num_classes=10), or a num_atoms."
+        )
+    return automatic.settled(config, dataset_size, num_classes=num_classes)[0]
 
 
 def _refinement(config):

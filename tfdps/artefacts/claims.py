@@ -150,7 +150,7 @@ def _against_flags(card, events):
     given, size = card.flags, card.dataset_size  # what is damaged is not the flags' fault
     try:
         config = flags.recorded(given)
-        expected = plan.make_plan(config, size)
+        expected = plan.make_plan(config, size, num_classes=len(card.class_names))
     except checks.UsageError as error:
         yield f"flags: no run can have had those of the card: {error}"
         return

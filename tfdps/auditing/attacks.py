@@ -10,7 +10,7 @@ from tfdps.accounting import shown
 from tfdps.auditing import canaries, mechanism, membership, memorisation, nearest
 from tfdps.evaluation import feature_cnn, outputs, overlap, subject
 from tfdps.generators import pixels
-from tfdps.training import builders, job, nonprivate, run_dir
+from tfdps.training import builders, nonprivate, run_dir, run_plan
 
 _logger = logging.getLogger(__name__)
 
@@ -94,7 +94,7 @@ def _run_of(config):
             f"the run at {run.root} has no mechanism, so no claim to hold it against: epsilon is "
             "infinity. --audit_parts=membership,memorisation looks at its samples."
         )
-    plan = job.plan_of_run(run, recorded, num_records)
+    plan = run_plan.of_run(run, recorded, num_records, spec.num_classes)
     return lambda plan: builders.build_model(recorded, spec, plan), plan
 
 

@@ -56,6 +56,7 @@ class MechanismEntry:
       name: as --mechanism takes it.
       private: whether there is a guarantee at all.
       defaults: {setting: its default with this mechanism}.
+      chosen_where_open: names of the settings that `automatic` chooses where they are not given.
       without_use: names of the settings that mean nothing with it.
       generators: the architectures that it can train.
       steps_are_rounds: whether each step is a round of `round_shares` with its own share of the budget.
@@ -71,6 +72,7 @@ class MechanismEntry:
     name: str
     private: bool
     defaults: dict
+    chosen_where_open: tuple
     without_use: tuple
     generators: tuple
     steps_are_rounds: bool
@@ -84,6 +86,7 @@ class MechanismEntry:
 
 _OF_GRADIENTS: dict[str, typing.Any] = {
     "defaults": _GRADIENT_DEFAULTS,
+    "chosen_where_open": (),
     "without_use": _MIXTURE_ONLY,
     "generators": ("mlp", "dcgan", "biggan"),
     "steps_are_rounds": False,
@@ -111,12 +114,10 @@ _ENTRIES = (
             "clip_norm": 1.0,
             "regularization": 1.0,
             "generator": "mixture",
-            "latent_dim": 51,
-            "num_atoms": 4,
-            "grain": 1.0,
             "warp": 0.0,
             "mirror": False,
         },
+        chosen_where_open=("num_atoms", "latent_dim", "grain", "refiner"),
         without_use=_GRADIENTS_ONLY,
         generators=("mixture",),
         steps_are_rounds=True,

@@ -4,6 +4,7 @@ DEFAULTS: dict[str, dict[str, float]] = {  # docs/refiner.md has what they were 
     "strokes": {"refiner_start": 0.4, "refiner_levels": 3},
     "shapes": {"refiner_start": 0.4, "refiner_levels": 5},
     "scenes": {"refiner_start": 0.3, "refiner_levels": 3},
+    "mixed": {"refiner_start": 0.4, "refiner_levels": 4},
 }
 FAMILIES = tuple(DEFAULTS)
 NAMES = ("none", *FAMILIES)

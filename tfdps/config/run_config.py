@@ -128,18 +128,19 @@ class RunConfig(data_settings.DataSettings):
     latent_dim: int = setting(
         None,
         "Dimension of the latent z ~ U[0,1]; default 16. mixture: 1 and the dimensions of the "
-        "subspace that images vary in; default 51.",
+        "subspace that images vary in; default: chosen by N, epsilon and the number of pixels.",
         resume=MODEL,
     )
     num_atoms: typing.Optional[int] = setting(
         None,
-        "mixture: atoms a class, each a mean and spreads of its own; default 4. Six thousand records a "
-        "class carry 100 or 200 at epsilon 10, 32 at 1, 8 at 0.2; fewer where images vary more.",
+        "mixture: atoms a class, each a mean and spreads of its own; default: chosen by N, the number "
+        "of classes and epsilon. Six thousand records a class carry 128 at epsilon 10, 32 at 1, 8 at 0.2.",
         resume=GUARANTEE,
     )
     grain: typing.Optional[float] = setting(
         None,
-        "mixture: noise on every pixel, in units of what images have outside the subspace; default 1. "
+        "mixture: noise on every pixel, in units of what images have outside the subspace; default: 1 "
+        "for grey images, 2 for colour. "
         "Without it classifiers learn patterns too faint to see. More where the subspace holds less.",
     )
     warp: typing.Optional[float] = setting(
@@ -154,11 +155,12 @@ class RunConfig(data_settings.DataSettings):
     ema_decay: float = setting(0.999, "Decay of the averaged weights that are exported, in [0, 1).")
 
     # Refiner
-    refiner: str = setting(
-        "none",
+    refiner: typing.Optional[str] = setting(
+        None,
         "mixture: makes its images look real, by a denoiser of procedural images: strokes "
-        "(handwriting, line drawings), shapes (things on black) or scenes (photographs); or none: "
-        "it takes a flag file's refiner out with its settings.",
+        "(handwriting, line drawings), shapes (things on black), scenes (photographs) or mixed (all "
+        "three, and the default from 16 pixels on); or none: it takes a flag file's refiner out with "
+        "its settings.",
         resume=MODEL,
         choices=refiners.NAMES,
     )
@@ -168,7 +170,7 @@ class RunConfig(data_settings.DataSettings):
         "default 0.4, for scenes 0.3. More of it hides more of the mixture, and makes up more.",
     )
     refiner_levels: typing.Optional[int] = setting(
-        None, "The steps in which the refiner takes the noise out; default 3, for shapes 5."
+        None, "The steps in which the refiner takes the noise out; default 3, for shapes 5, for mixed 4."
     )
     refiner_width: int = setting(32, "Channels of the denoiser, a multiple of 8.", resume=MODEL)
     refiner_pretraining: int = setting(
@@ -218,6 +220,8 @@ class RunConfig(data_settings.DataSettings):
     def __post_init__(self) -> None:
         checks.one_of("mechanism", self.mechanism, mechanism_registry.NAMES)
         checks.field_types(self)
+        if self.refiner == "none" and "refiner" in self._entry.without_use:
+            object.__setattr__(self, "refiner", None)  # which says as much there
         defaults = {**self._entry.defaults, **refiners.DEFAULTS.get(self.refiner, {})}
         if self.person is not None:
             defaults = {**defaults, "images_per_person": _IMAGES_PER_PERSON}
@@ -234,7 +238,12 @@ class RunConfig(data_settings.DataSettings):
     @property
     def refined(self) -> bool:
         """Whether the generator's images go through a refiner."""
-        return self.refiner != "none"
+        return self.refiner not in (None, "none")
+
+    @property
+    def chosen_where_open(self) -> tuple[str, ...]:
+        """Names of the settings that `automatic.settled` chooses where they are None."""
+        return self._entry.chosen_where_open
 
     @property
     def _entry(self):

@@ -47,6 +47,31 @@ def dataset_size(
     return len(_listing(name, split, label, labels_csv, class_names).files)
 
 
+def num_classes_of(config):
+    """Returns the number of classes of a RunConfig's data set, without reading an image.
+
+    Raises:
+      UsageError: as `dataset_size`.
+    """
+    declared_classes = checks.names("class_names", config.class_names)
+    if declared_classes or config.label == names.WITHOUT_LABEL:
+        return len(declared_classes or ("all",))
+    source = names.source(config.dataset)
+    if source == "digits":
+        return digits.NUM_CLASSES
+    if source == "tfds":
+        from tfdps.data import tfds_images
+
+        return tfds_images.num_classes(
+            config.dataset, data_dir=config.data_dir, label=config.label
+        )
+    if source == "arrays":
+        raise checks.UsageError(
+            f"class_names is missing: the classes of {config.dataset} are declared. Give --class_names."
+        )
+    return len(_listing(config.dataset, "train", None, config.labels_csv, None).class_names)
+
+
 def counted_of(config):
     """Returns (N, lines on what was counted and what was left aside) of a RunConfig's data set.
 

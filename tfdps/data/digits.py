@@ -6,6 +6,7 @@ from tfdps import checks
 from tfdps.data import fit, partition
 
 SIZE = 1797  # records of sklearn.datasets.load_digits
+NUM_CLASSES = 10
 
 
 class Records:

@@ -218,3 +218,9 @@ def count(name, *, data_dir=None, split="train"):
             )
         checks.one_of("split", split, tuple(builder.info.splits))
         return builder.info.splits[split].num_examples
+
+
+def num_classes(name, *, data_dir=None, label=None):
+    """Returns how many classes a set describes; raises UsageError where it is unknown or has none."""
+    with tfds_builder.quiet():
+        return len(tfds_features.label(tfds_builder.find(name, data_dir), label)[1])

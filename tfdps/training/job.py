@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import json
 import logging
 import typing
 
@@ -10,14 +9,14 @@ import tensorflow as tf
 
 from tfdps import checks
 from tfdps.accounting import ledger
-from tfdps.accounting.plan import PrivacyPlan, make_plan
+from tfdps.accounting.plan import PrivacyPlan
 from tfdps.artefacts.card import ModelCard
 from tfdps.config.run_config import RunConfig
 from tfdps.data import loading
 from tfdps.distributed import replicas
 from tfdps.distributed.preemption import StopRequest
 from tfdps.mechanisms import batches, exactness
-from tfdps.training import builders, callbacks, needs, plan_lines
+from tfdps.training import builders, callbacks, needs, plan_lines, run_plan
 from tfdps.training.ledger_gate import LedgerWriter
 from tfdps.training.run_dir import RunDir
 from tfdps.training.run_export import export_run, lost_line, lost_rounds, public_flags
@@ -44,11 +43,12 @@ def _train(config, records, on, stop):
     run, opened = RunDir(config.model_dir), contextlib.ExitStack()
     on.on_chief(lambda: _prepare(run, config))
     dataset = _load(config, records, on)
+    config, choices = run_plan.settled(on, run, config, dataset)
     on.same_on_all(_public_settings(config, dataset))
     on.on_chief(lambda: run.check_data(dataset))  # before a file of the run is touched
-    plan = _shared_plan(on, run, config, dataset.size)
+    plan = run_plan.shared(on, run, config, dataset)
     if on.is_chief:  # who speaks for all workers
-        for line in plan_lines.of_run(config, plan, dataset, on):
+        for line in plan_lines.of_run(config, plan, dataset, on, choices):
             _logger.info(line)
     images = dataset.size * plan.images_per_unit
     on.on_chief(lambda: needs.refuse_what_cannot_fit(config, dataset.spec, images))
@@ -106,7 +106,7 @@ def export_checkpoint(config: RunConfig) -> ModelCard:
     """
     run = RunDir(config.model_dir)
     config, spec, num_records = run.read()
-    plan = plan_of_run(run, config, num_records)
+    plan = run_plan.of_run(run, config, num_records, spec.num_classes)
     model = builders.build_model(config, spec, plan)
     manager = _checkpoint_manager(run, model)
     if manager.latest_checkpoint is None:
@@ -162,45 +162,10 @@ def _load(config, records, on):
     return dataset
 
 
-def _shared_plan(on, run, config, num_records):
-    """The chief's plan, on every worker."""
-    plan = on.on_chief(lambda: plan_of_run(run, config, num_records))
-    if on.num_workers == 1:
-        return plan
-    sent = on.broadcast(json.dumps(dataclasses.asdict(plan)).encode() if plan else b"")
-    return PrivacyPlan(**json.loads(sent))
-
-
 def _public_settings(config, dataset):
     """What all workers must agree on, as lines: all flags but for their machine's paths."""
     data_set = f"{dataset.size} records, {dataset.fingerprint}", str(dataset.spec)
     return "\n".join([*public_flags(config, dataset.spec), *data_set])
-
-
-def plan_of_run(run, config, num_records):
-    """The plan of a run: a started one's own, as its ledger has it, if the flags still mean it.
-
-    A calibrated noise multiplier may come out a digit different after an upgrade of a library.
-
-    Raises:
-      UsageError: for a run whose steps had another kind of noise than today's.
-    """
-    plan = make_plan(config, num_records)
-    if not plan.private or not run.ledger.exists():
-        return plan
-    recorded = ledger.read_plan(run.ledger)
-    if recorded.noise != plan.noise:
-        raise checks.UsageError(
-            f"the run at {run.root} was begun by tfdps 0.1, whose noise was not Gaussian: its epsilon "
-            "does not hold at its delta, so it is neither resumed nor exported. Train again, in a new "
-            "--model_dir."
-        )
-    calibrated = {"noise_multiplier": recorded.noise_multiplier, "steps": recorded.steps}
-    near = all(abs(value / getattr(plan, name) - 1) < 1e-3 for name, value in calibrated.items())
-    meets = plan.target_epsilon is None or (recorded.epsilon(recorded.steps) <= plan.target_epsilon)
-    if near and meets and dataclasses.replace(plan, **calibrated) == recorded:
-        return recorded
-    return plan  # which the ledger then refuses, naming what differs
 
 
 @contextlib.contextmanager

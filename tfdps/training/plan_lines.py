@@ -1,19 +1,33 @@
 """What is said of a run before its first step: its plan, and what is taken as public."""
 
 from tfdps import checks
-from tfdps.accounting import records_an_atom, shown
+from tfdps.accounting import class_signal, records_an_atom, shown
+from tfdps.config import automatic
 from tfdps.training import needs
 
 
-def of_run(config, plan, dataset, on):
-    """Yields the plan, what is public of the data, what was read, a word where they do not fit."""
+def of_run(config, plan, dataset, on, choices=()):
+    """Yields the plan, what is public of the data, what was read, a word where they do not fit.
+
+    Args:
+      config: the RunConfig, with nothing left open.
+      plan: its PrivacyPlan.
+      dataset: the Dataset.
+      on: the Replicas.
+      choices: the Choices of `automatic.settled`.
+    """
     yield of_plan(plan, on)
     yield of_data(dataset)
     yield from dataset.notes
+    if choices:
+        yield automatic.line(choices)
     images = dataset.size * plan.images_per_unit
     few = records_an_atom.word(config.num_atoms, images, dataset.spec.num_classes)
     if few:
         yield few
+    little = class_signal.word(plan, dataset.spec.num_classes)
+    if little:
+        yield little
     needed = needs.of_run(config, dataset.spec, images)
     if needed:
         yield of_needs(needed)

@@ -14,7 +14,7 @@ from tfdps.accounting import ledger
 from tfdps.accounting.events import NoiseEvent
 from tfdps.accounting.plan import PrivacyPlan
 from tfdps.artefacts import layout
-from tfdps.config import fields, run_config
+from tfdps.config import automatic, fields, run_config
 from tfdps.data import arrays, location
 from tfdps.data.dataset import Dataset, DatasetSpec, StreamedDataset
 from tfdps.training import nonprivate
@@ -133,6 +133,8 @@ class RunDir:
             private run has lost its ledger.
         """
         old, spec, num_records = self.read()
+        chosen = {name: getattr(old, name) for name in new.chosen_where_open}
+        new = automatic.kept(new, chosen)
         if old.private and not self.ledger.exists():
             raise checks.UsageError(
                 f"the run at {self.root} has lost its ledger {self.ledger.name}: the privacy spent is "

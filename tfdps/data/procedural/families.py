@@ -1,4 +1,4 @@
-"""The families of procedural images, by name: "strokes", "shapes", "scenes"."""
+"""The families of procedural images, by name: "strokes", "shapes", "scenes", "mixed"."""
 
 import typing
 from collections.abc import Sequence
@@ -9,10 +9,18 @@ from tfdps import checks
 from tfdps.config.refiners import FAMILIES
 from tfdps.data.procedural import scenes, shapes, strokes
 
+
+def _draw_any(rng, *image_shape):
+    """An image of any other family."""
+    draw = (strokes.draw, shapes.draw, scenes.draw)[rng.integers(3)]
+    return draw(rng, *image_shape)
+
+
 _DRAWN_BY: dict[str, typing.Callable] = {
     "strokes": strokes.draw,
     "shapes": shapes.draw,
     "scenes": scenes.draw,
+    "mixed": _draw_any,
 }
 
 
@@ -25,7 +33,7 @@ def images(family: str, num: int, *, image_shape: Sequence[int], seed: int = 0) 
     Args:
       family: "strokes": lines of a pen on black, as of handwriting; "shapes": things on black, many of
         them symmetric, shaded, striped or rough; "scenes": things of a few colours before a
-        background, as in photographs.
+        background, as in photographs; "mixed": a third of each.
       num: how many, at least 1.
       image_shape: (height, width, channels), channels 1 or 3.
       seed: an integer >= 0.
