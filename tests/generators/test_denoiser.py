@@ -204,7 +204,7 @@ def test_unpatched_undoes_patches(image_shape, side):
 
 def test_a_large_image_has_no_more_than_twenty_patches_a_side():
     for side, expected in ((8, 2), (28, 2), (40, 2), (41, 4), (64, 4), (80, 4), (128, 8)):
-        assert denoisers._patch_side((side, 5, 1)) == expected
+        assert denoisers.patch_side((side, 5, 1)) == expected
 
 
 @pytest.mark.parametrize("width", [8, 16, 24, 40])

@@ -4,7 +4,7 @@ import math
 
 _WAVES = 16  # the slowest, which hold most of a mean image
 # Measured on MNIST, LogReg on generated images: at .4 and above 18 to 34 %, from .12 to .19 about 70 %,
-# at .08 about 80 %, at .01 88 %; benchmarks/automatic.md.
+# at .08 about 80 %, at .01 88 %; benchmarks/recipe.md.
 _LOST, _FAINT = 0.3, 0.1
 
 

@@ -1,7 +1,7 @@
 """Settings that are chosen where they are not given, from what is public of a run alone.
 
 The rules were fitted to settings that were tuned by hand on the training splits of MNIST, Fashion-MNIST and
-CIFAR-10 at epsilon 10, 1 and 0.2, and on the 8x8 digits: benchmarks/automatic.md has what they reach.
+CIFAR-10 at epsilon 10, 1 and 0.2, and on the 8x8 digits: benchmarks/recipe.md has what they reach.
 """
 
 import dataclasses

@@ -22,7 +22,7 @@ SIGMA_DATA = 0.6  # standard deviation of a pixel in [-1, 1], about
 SMALLEST_LEVEL, LARGEST_LEVEL = 0.03, 1.0  # of noise, in pixel units, that it is trained for
 _LEAK = 0.05  # slope of the clip outside [-1, 1] while it is trained
 _GROUPS = 8
-_FEATURES = 4  # of a noise level
+NUM_FEATURES = 4  # of a noise level
 
 
 @keras.saving.register_keras_serializable(package="tfdps")
@@ -115,8 +115,8 @@ def _features(levels):
 def _network(image_shape, num_classes, width):
     """F: (images, features of level and class) -> images; its last layer starts small."""
     images = keras.Input(image_shape, dtype="float32")
-    features = keras.Input((_FEATURES + num_classes,), dtype="float32")
-    side = _patch_side(image_shape)
+    features = keras.Input((NUM_FEATURES + num_classes,), dtype="float32")
+    side = patch_side(image_shape)
     patches = Patches(image_shape, side)
     seeds = itertools.count()  # the same weights in every new denoiser
 
@@ -148,8 +148,8 @@ def _network(image_shape, num_classes, width):
     return keras.Model([images, features], Unpatched(image_shape, side)(x), name="denoiser")
 
 
-def _patch_side(image_shape):
-    """2 for sides up to 40 pixels, and twice that for every doubling: 20 patches a side at most."""
+def patch_side(image_shape):
+    """Returns the side of a patch: 2 for sides up to 40 pixels, and twice that for every doubling: 20 patches a side at most."""
     return 2 ** max(1, math.ceil(math.log2(max(image_shape[:2]) / 20)))
 
 

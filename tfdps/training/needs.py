@@ -12,7 +12,7 @@ import os
 from tfdps import checks
 from tfdps.accounting import round_shares
 from tfdps.learners.per_record.class_rounds import MOST_WAVES
-from tfdps.learners.refiner import pretraining
+from tfdps.learners.refiner import pretrained, pretraining
 from tfdps.training import free_memory
 
 # Bytes, measured: fitted to the runs of benchmarks/image_size.md, and a little above most of them.
@@ -116,7 +116,9 @@ def _memory(config, spec, num_records):
         of_atoms + _KEPT_OF_WAVE_PIXEL * waves,
         _OF_SAMPLE_PIXEL * samples,
     )
-    made_up = pretraining.num_images(spec.image_shape) * pixels if config.refined else 0
+    made_up = 0
+    if config.refined and not _is_pretrained(config, spec):
+        made_up = pretraining.num_images(spec.image_shape) * pixels
     of_records = records + _COPIES_OF_PART * part + _OF_PIECE * piece
     return _PROCESS + of_records + at_a_time + made_up
 
@@ -134,12 +136,22 @@ def _seconds(config, spec, num_records):
     seconds += rounds * _atom_pixels(config, spec) / _ATOM_PIXELS_A_SECOND
     seconds += (rounds - 3) * _CLASS_SECONDS * spec.num_classes
     if config.refined:
-        made_up = pretraining.num_images(spec.image_shape) * pixels
-        seconds += made_up / _MADE_UP_A_SECOND
-        seconds += config.refiner_pretraining * _DENOISER_SECONDS / cores
+        if not _is_pretrained(config, spec):
+            made_up = pretraining.num_images(spec.image_shape) * pixels
+            seconds += made_up / _MADE_UP_A_SECOND
+            seconds += config.refiner_pretraining * _DENOISER_SECONDS / cores
         views = config.refiner_steps * config.refiner_batch_size * config.refiner_views
         seconds += views * _GRADIENT_SECONDS / cores
     return seconds
+
+
+def _is_pretrained(config, spec):
+    return pretrained.is_kept(
+        spec.image_shape,
+        family=config.refiner,
+        steps=config.refiner_pretraining,
+        width=config.refiner_width,
+    )
 
 
 def _atom_pixels(config, spec):

@@ -111,11 +111,7 @@ class RefinedLearner:
     def prepare(self) -> None:
         """Trains the denoiser on procedural images, before the first step of a run."""
         if self._replicas.is_chief:
-            _logger.info(
-                f"Refiner: its denoiser learns from procedural images ({self._family}), for "
-                f"{self._pretraining_steps} steps; no record is read."
-            )
-            pretraining.pretrain(self._denoiser, self._family, steps=self._pretraining_steps)
+            pretraining.prepare(self._denoiser, self._family, steps=self._pretraining_steps)
         self._share_denoiser()
         if self.steps:
             self.steps.begin()

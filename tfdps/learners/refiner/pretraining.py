@@ -1,5 +1,7 @@
 """What the denoiser learns from procedural images, before a private record: it costs no privacy."""
 
+import logging
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -7,6 +9,9 @@ import tensorflow as tf
 from tfdps import console
 from tfdps.data.procedural import families
 from tfdps.generators import denoiser as denoisers
+from tfdps.learners.refiner import pretrained
+
+_logger = logging.getLogger(__name__)
 
 BATCH_SIZE = 64
 _NUM_IMAGES = 10_000  # made up, each seen about ten times, with noise of its own each time
@@ -14,6 +19,26 @@ _MOST_BYTES = 2**27  # of them: fewer where they are large, 2,730 of 128 x 128 p
 _CHUNK = 100  # made with one seed
 _LEARNING_RATE = 2e-3  # the largest; it rises for the first steps and falls to 0 at the end
 _RISING = 100
+
+
+def prepare(denoiser, family, *, steps):
+    """Gives a Denoiser what it learns from procedural images; returns None. Arguments as for `pretrain`.
+
+    Guarantee: reads no data.
+    """
+    settings = {"family": family, "steps": steps, "width": denoiser.width}
+    if pretrained.is_kept(denoiser.image_shape, **settings):
+        _logger.info(
+            f"Refiner: its denoiser has learned from procedural images ({family}) before; no record "
+            "was read."
+        )
+        pretrained.restore(denoiser)
+        return
+    _logger.info(
+        f"Refiner: its denoiser learns from procedural images ({family}), for {steps} steps; no record "
+        "is read."
+    )
+    pretrain(denoiser, family, steps=steps)
 
 
 def pretrain(denoiser, family, *, steps, seed=0):
