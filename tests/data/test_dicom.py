@@ -107,7 +107,7 @@ class TestGreyValues:
         pixels, _ = decoded(stored(values, bits=12))
         np.testing.assert_array_equal(pixels, scaled(values.astype(float), -2048, 2047))
 
-    @pytest.mark.parametrize("bits", [1, 8, 16])
+    @pytest.mark.parametrize("bits", [1, 8, 16, 32])
     def test_of_other_depths(self, bits):
         if bits == 1:
             made = header(np.full((64, 8), 0b01010101, np.uint8), bits=1)
@@ -116,7 +116,7 @@ class TestGreyValues:
             pixels, _ = decoded(stored(made))
             assert pixels.ravel()[:4].tolist() == [255, 0, 255, 0]
             return
-        values = (GREYS.astype(np.uint32) * (2**bits - 1) // 4095).astype(f"uint{bits}")
+        values = (GREYS.astype(np.uint64) * (2**bits - 1) // 4095).astype(f"uint{bits}")
         np.testing.assert_array_equal(
             decoded(stored(values))[0], scaled(values.astype(float), 0, 2**bits - 1)
         )
@@ -262,6 +262,24 @@ class TestFiles:
             made["PixelData"].is_undefined_length = True
             pixels = decoded(stored(made))[0]
             assert np.abs(pixels.astype(int) - grey).max() <= 4, kind
+
+    @pytest.mark.parametrize(
+        ("syntax", "kind", "photometric", "how", "most"),
+        [
+            (JPEGBaseline8Bit, "JPEG", "YBR_FULL_422", {"subsampling": 1, "quality": 95}, 6),
+            (JPEG2000, "JPEG2000", "YBR_ICT", {"irreversible": True, "mct": 1}, 2),
+            (JPEG2000, "JPEG2000", "YBR_RCT", {"mct": 1}, 0),
+        ],
+    )
+    def test_of_compressed_colours_are_rgb(self, syntax, kind, photometric, how, most):
+        """`most`: what the compression itself may change in a smooth picture."""
+        y, x = np.mgrid[:64, :64]
+        colours, file = np.stack([x * 4, y * 4, (x + y) * 2], -1).astype(np.uint8), io.BytesIO()
+        Image.fromarray(colours).save(file, kind, **how)
+        made = header(colours, photometric, syntax=syntax)
+        made.PixelData = encapsulate([file.getvalue()])
+        made["PixelData"].is_undefined_length = True
+        assert np.abs(decoded(stored(made))[0].astype(int) - colours).max() <= most
 
     def test_that_nothing_decodes_are_named_with_their_syntax(self):
         made = header(GREYS, bits=12, syntax=JPEGLosslessSV1)
