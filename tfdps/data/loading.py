@@ -149,13 +149,7 @@ def load(
         source = image_folder.Records(listing, reading, part=part)
     if label == names.WITHOUT_LABEL and class_names is not None:
         source.class_names = (folder_files.only_name(class_names),)
-    units = None
-    if person == "passed" and getattr(source, "units", None) is not None:
-        units = persons.widened(source.units, images_per_person)
-    elif person is not None:
-        whose = whose or persons.passed(source, person, public)
-        own_names = source.names() if kind == "folder" else None
-        units = persons.units(whose, own_names, images_per_person)
+    whose, units = _persons(source, whose, public, person, images_per_person)
     size = source.total if units is None else len(units)
     declared.check_size(public, size, dataset_size, "records" if units is None else "persons")
     declared.check_records(public, source, channels, class_names)
@@ -165,6 +159,20 @@ def load(
         result = dataclasses.replace(result, persons=np.asarray(whose)[partition.strided(part)])
     notes = (*result.notes, *said, *doubts)
     return dataclasses.replace(result, units=units, notes=notes, **_size(result, size))
+
+
+def _persons(source, whose, name, person, images_per_person):
+    """(whose each record is, the records of each person), None where nobody asks or nobody says."""
+    if person is None:
+        return None, None
+    if person == "passed" and getattr(source, "units", None) is not None:
+        return None, persons.widened(source.units, images_per_person)
+    own_names = None
+    if whose is None:
+        whose = persons.passed(source, person, name)
+    else:  # of a folder, whose files have names
+        own_names = source.names()
+    return whose, persons.units(whose, own_names, images_per_person)
 
 
 def _size(result, size):
