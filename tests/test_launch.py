@@ -184,13 +184,13 @@ class TestBadInput:
 
     def test_what_was_read_is_said_before_a_ledger_is_there(self, capsys, tmp_path):
         folder = image_folder(tmp_path / "images")
-        (folder / "cat" / "1.dcm").write_text("x")
+        (folder / "cat" / "1.heic").write_text("x")
         model = ["--mechanism=joint", "--generator=dcgan", "--image_size=10", "--batch_size=5"]
         arguments = [f"--dataset=folder:{folder}", f"--model_dir={tmp_path}/run", *model]
         assert launch.main(["tfdps", *arguments]) == 2
         said = capsys.readouterr()
         assert "Public: 12 images, 10x10 grey, 2 classes: cat, dog.\n" in said.out
-        assert "Read: left out: 1 .dcm.\n" in said.out
+        assert "Read: left out: 1 .heic.\n" in said.out
         assert "sides are multiples of 4" in said.err
         assert not list((tmp_path / "run").iterdir())
 

@@ -86,10 +86,13 @@ def test_what_is_in_no_row_and_what_is_not_used_is_said(folder):
         WITH_PERSONS.replace("split", "split,age").replace("n\n", "n,7\n").replace("t\n", "t,7\n"),
     )
     expected = "left out: 2 .png not in labels.csv, 1 .txt, 1 column 'age', 1 of other splits"
-    assert load(folder, csv).notes == (f"Read: {expected}.",)
+    notes = load(folder, csv).notes
+    assert notes[0] == f"Read: {expected}."
+    assert notes[1].startswith("1 of 3 persons have images in this split and in others")
     config = RunConfig(dataset=f"folder:{folder}", labels_csv=csv)
     size, lines = counting.counted_of(config)
-    assert (size, lines) == (3, (f"Found: 3 images, 2 classes: week 2, week 10; {expected}.",))
+    assert (size, lines[0]) == (3, f"Found: 3 images, 2 classes: week 2, week 10; {expected}.")
+    assert lines[1] == notes[1]
 
 
 def test_without_labels_no_label_is_read(folder):
@@ -142,7 +145,7 @@ def test_a_byte_order_mark_and_line_ends_of_windows_are_read(folder):
         ("file,label\n0.png,a\n./0.png,b\n", "line 3: 0.png is in line 2 already"),
         ("file,label\n../0.png,a\n", "line 2: ../0.png is no path below the folder"),
         ("file,label\n/0.png,a\n", "line 2: /0.png is no path below the folder"),
-        ("file,label\n0.txt,a\n", "line 2: 0.txt is no image by its ending"),
+        ("file,label\nlabels.csv,a\n", "line 2: labels.csv is no image by its ending"),
         ("file,label\n7.png,a\n8.png,a\n", "line 2: there is no 7.png; line 3: there is no 8.png"),
         ('file,label\n0.png,"a\n', "line 2: unexpected end of data"),
         ("file,label\n0.png,a\n".encode("utf-16"), "must be text in UTF-8, received UTF-16"),

@@ -268,7 +268,7 @@ class TestWhatIsSaid:
         for name in "ab":
             save(tmp_path / name / "1.png")
             for number in range(3):
-                (tmp_path / name / f"{number}.DCM").write_text("x")
+                (tmp_path / name / f"{number}.HEIC").write_text("x")
         save(tmp_path / "loose.png")
         save(tmp_path / "@eaDir" / "1.png")
         save(tmp_path / "a" / ".hidden.png")
@@ -277,7 +277,7 @@ class TestWhatIsSaid:
         (tmp_path / "b" / "gone.png").symlink_to("/gone.png")
         (tmp_path / "b" / "around").symlink_to(tmp_path)
         expected = (
-            "left out: 6 .dcm, 1 .png beside the classes' folders, 1 folder @eaDir, 2 hidden, "
+            "left out: 6 .heic, 1 .png beside the classes' folders, 1 folder @eaDir, 2 hidden, "
             "1 linked to a folder around it, 1 linked to nothing, 1 without an ending"
         )
         assert load(tmp_path).notes == (f"Read: {expected}.",)
@@ -295,7 +295,7 @@ class TestWhatIsSaid:
         message = refusal(tmp_path / "a")
         assert "has no sub-folders; it needs one a class" in message
         assert "either (left out: 1 .heic)." in message
-        assert ".gif file; left out: 2 .heic." in refusal(tmp_path, label="none")
+        assert ".dicom file; left out: 2 .heic." in refusal(tmp_path, label="none")
 
     def test_deeper_folders_are_read_and_said(self, tmp_path):
         save(tmp_path / "a" / "1.png")

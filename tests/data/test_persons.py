@@ -1,5 +1,7 @@
 """Whose images are whose: the table of persons, from arrays on to the draws of a step."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -91,6 +93,58 @@ class TestLoaded:
             np.testing.assert_array_equal(some.images[row[row >= 0]], dataset.images[own[own >= 0]])
 
 
+class TestDatasetsThatArePassed:
+    """A Dataset that has units is passed whole, as (images, labels, persons) are."""
+
+    def test_have_their_units_and_their_persons(self):
+        dataset = loaded(records(), images_per_person=3)
+        again = loading.load("arrays", records=dataset, person="passed", images_per_person=3)
+        np.testing.assert_array_equal(again.units, dataset.units)
+        np.testing.assert_array_equal(again.persons, dataset.persons)
+        assert (again.size, len(again)) == (10, 30)
+        wider = loading.load("arrays", records=dataset, person="passed", images_per_person=5)
+        np.testing.assert_array_equal(wider.units[:, :3], dataset.units)
+        assert (wider.units[:, 3:] == -1).all()
+
+    def test_of_which_not_all_images_are_used_keep_their_choice(self):
+        dataset = loaded(records(), images_per_person=2)
+        again = loading.load("arrays", records=dataset, person="passed", images_per_person=2)
+        np.testing.assert_array_equal(again.units, dataset.units)
+        with pytest.raises(checks.UsageError, match="images_per_person must be 2 or more"):
+            loading.load("arrays", records=dataset, person="passed", images_per_person=1)
+
+    def test_of_some_units_are_whole_too_and_a_part_is_not(self):
+        dataset = loaded(records(), images_per_person=3)
+        some = chosen_units(dataset, np.array([7, 2]))
+        assert loading.load("arrays", records=some, person="passed").size == 2
+        part = dataclasses.replace(dataset, total=11)
+        with pytest.raises(checks.UsageError, match="received 10 of 11 persons"):
+            loading.load("arrays", records=part, person="passed")
+
+    @pytest.mark.parametrize(
+        ("units", "told"),
+        [
+            ([[0, 1], [1, 2]], "a record twice"),
+            ([[0, 30]], "one that is not there"),
+            ([[0, -2]], "one that is not there"),
+            ([0, 1], r"units must be integers \[n, m\]"),
+            ([[0.0, 1.0]], r"units must be integers \[n, m\]"),
+        ],
+    )
+    def test_whose_units_break_the_guarantee_are_refused(self, units, told):
+        dataset = dataclasses.replace(loaded(records()), units=np.array(units), total=None)
+        with pytest.raises(checks.UsageError, match=told):
+            loading.load("arrays", records=dataset, person="passed")
+
+    @pytest.mark.parametrize("passed", [records(), loaded(records())], ids=["arrays", "Dataset"])
+    def test_persons_that_a_run_would_not_use_are_refused(self, passed):
+        config = tfdps.RunConfig(dataset="arrays", class_names=NAMES)
+        with pytest.raises(checks.UsageError, match="the unit of privacy is one image"):
+            loading.load_of(config, records=passed)
+        persons_config = dataclasses.replace(config, person="passed")
+        assert loading.load_of(persons_config, records=passed).size == 10
+
+
 class TestDraws:
     @pytest.mark.parametrize("part_bytes", [None, 16 * 9])
     def test_a_person_is_drawn_with_all_images_or_not_at_all(self, part_bytes):
@@ -159,6 +213,39 @@ class TestFolders:
             "24 images of 6. Epsilon" in note and "--person=column" in note
             for note in self.load(folder, labels_csv=str(csv)).notes
         )
+
+    @pytest.mark.parametrize("person", ["column", "folder", "(p[0-9])_.*"])
+    def test_a_person_in_two_splits_is_refused_before_an_image_is_read(self, folder, person):
+        lines = ["file,label,person,split"]
+        for path in folder.rglob("*.png"):
+            split = "test" if path.stem in ("p1_cat0", "p1_dog1", "p4_dog0") else "train"
+            kind = path.relative_to(folder).parts[0]
+            moved = folder / path.parent.name / kind / path.name  # a person's folder comes first
+            moved.parent.mkdir(parents=True, exist_ok=True)
+            path.rename(moved)
+            lines.append(f"{moved.relative_to(folder)},{kind},{path.stem[:2]},{split}")
+        csv = folder / "labels.csv"
+        csv.write_text("\n".join(lines))
+        for split in ("train", "test"):
+            count = 6 if split == "train" else 2
+            with pytest.raises(checks.UsageError) as caught:
+                self.load(folder, labels_csv=str(csv), person=person, split=split)
+            assert (
+                f"a person must be in one split alone, received 2 of {count} persons of folder:"
+            ) in str(caught.value)
+            assert "give all rows of a person one split, or take the column split out" in str(
+                caught.value
+            )
+        with pytest.raises(checks.UsageError, match="2 of 6 persons"):
+            counting.counted_of(
+                tfdps.RunConfig(dataset=f"folder:{folder}", labels_csv=str(csv), person=person)
+            )
+        assert any(
+            "2 of 6 persons have images in this split and in others" in note
+            for note in self.load(folder, labels_csv=str(csv)).notes
+        )
+        csv.write_text("\n".join(line.replace(",test", ",train") for line in lines))
+        assert self.load(folder, labels_csv=str(csv), person=person).size == 6
 
     @pytest.mark.parametrize(
         ("person", "told"),

@@ -98,6 +98,109 @@ class TestTheTrainingFolderAsHeldOut:
         assert said[0].startswith("Note: 3 of 12 of digits are training images, pixel for pixel")
 
 
+class TestPersonsAsHeldOut:
+    """Where the unit is a person, other images of one who was trained on are refused."""
+
+    @pytest.fixture
+    def both(self):
+        """(training, held-out): the digits, of 100 persons and of 30 others."""
+        training, heldout = loading.load("digits"), loading.load("digits", split="test")
+        units, whose = np.arange(1438)[:, None], np.arange(1438) % 100
+        return (
+            dataclasses.replace(training, units=units, persons=whose),
+            dataclasses.replace(heldout, persons=np.arange(359) % 30 + 100),
+        )
+
+    def test_others_pass_and_one_of_both_is_refused_with_the_count(self, both):
+        training, heldout = both
+        overlap.check(training, heldout)
+        heldout = dataclasses.replace(heldout, persons=np.arange(359) % 30 + 90)
+        with pytest.raises(checks.UsageError, match="10 of 30 persons of digits were"):
+            overlap.check(training, heldout)
+        overlap.check(dataclasses.replace(training, units=None), heldout)
+
+    def test_that_nobody_says_whose_they_are_is_said(self, both):
+        training, heldout = both
+        said = []
+        with console.lines_to(said.append):
+            overlap.check(training, dataclasses.replace(heldout, persons=None))
+        assert said[0].startswith("Note: nobody says whose the images of digits are")
+
+
+@pytest.fixture(scope="module")
+def on_persons(digits_run, tmp_path_factory):
+    """(model_dir, folder): the run of the digits, as if a share of 120 persons had been held out."""
+    root = tmp_path_factory.mktemp("persons")
+    digits, folder = loading.load("digits"), root / "images"
+    for number, (image, label) in enumerate(zip(digits.images, digits.labels, strict=True)):
+        file = folder / digits.spec.class_names[label] / f"{number % 120}w" / f"{number}x.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image[..., 0]).save(file)
+    run = run_dir.RunDir(shutil.copytree(digits_run[0], root / "run"))
+    how = {"dataset": f"folder:{folder}", "image_size": 8, "person": "folder", "held_out": 0.3}
+    changed = dataclasses.replace(run.read()[0], **how)
+    loaded = loading.load_of(changed)
+    run.write(changed, loaded.spec, loaded.size)
+    nonprivate.write_results(run.nonprivate, {"fingerprint": loaded.fingerprint})
+    card = run.export / "model_card.json"
+    content = json.loads(card.read_text())
+    content["privacy"]["dataset_size"] = loaded.size
+    card.write_text(json.dumps(content))
+    return run.root, folder, changed, loaded
+
+
+class TestAShareOfTheSameData:
+    def test_is_what_evaluation_and_audit_take_without_being_told(self, on_persons, tmp_path):
+        model_dir, folder, _, loaded = on_persons
+        tested = opened(model_dir, tmp_path)
+        assert tested.heldout_source == (f"folder:{folder}", "held_out")
+        training, heldout = tested.training(), tested.heldout(100)
+        overlap.check(training, heldout)
+        assert len(training) + len(heldout) == 1438
+        assert not set(training.persons) & set(heldout.persons)
+        assert training.size == loaded.size < 120
+
+    @pytest.mark.slow
+    def test_a_whole_evaluation_and_an_audit_are_on_it(self, on_persons):
+        from tfdps.auditing import attacks
+
+        model_dir, folder, _, loaded = on_persons
+        settings = evaluation_options.EvaluationOptions(
+            eval_samples=200, eval_quick=True, feature_cache="report", audit_parts="membership"
+        )
+        config = small_config(model_dir)
+        result = protocols.evaluate(config, settings)
+        count = 1438 - len(loaded)
+        expected = {"name": "folder:images", "split": "held_out", "num_records": count}
+        assert result["test_set"] == expected
+        assert attacks.audit(config, settings)["membership"]["num_records"] > 0
+
+    def test_a_folder_of_the_same_persons_is_refused(self, on_persons, tmp_path):
+        model_dir, folder, *_ = on_persons
+        other = tmp_path / "others"
+        for file in folder.rglob("*.png"):
+            target = other / file.relative_to(folder)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with Image.open(file) as image:
+                image.point(lambda value: value // 2).save(target)
+        tested = opened(model_dir, tmp_path, eval_dataset=f"folder:{other}")
+        with pytest.raises(checks.UsageError, match="of 120 persons of folder:others were"):
+            overlap.check(tested.training(), tested.heldout(100))
+
+    def test_another_share_or_none_resumes_no_run(self, on_persons):
+        model_dir, _, config, _ = on_persons
+        run = run_dir.RunDir(model_dir)
+        assert json.loads(run.json.read_text())["config"]["held_out"] == 0.3
+        run.check_resume(config)
+        for share in (0.2, None):
+            with pytest.raises(checks.UsageError, match="--held_out alters the privacy guarantee"):
+                run.check_resume(dataclasses.replace(config, held_out=share))
+
+    def test_without_a_share_the_error_names_it(self, on_folder, tmp_path):
+        with pytest.raises(checks.UsageError, match="--held_out=0.1"):
+            opened(on_folder[0], tmp_path).heldout(100)
+
+
 class TestDataThatMoved:
     @pytest.fixture
     def moved(self, on_folder, tmp_path):

@@ -1,15 +1,17 @@
 """The settings of the data: which they are, what is declared of them, how files become records."""
 
 import dataclasses
+import math
 import typing
 
+from tfdps import checks
 from tfdps.config.fields import GUARANTEE, setting
 
 BACKGROUNDS = ("white", "black")
 FITS = ("squash", "crop", "pad")
 MOST_OF_16_BITS = 65535
 # What images of a folder alone have.
-OF_FOLDERS = ("labels_csv", "max_value", "background", "fit")
+OF_FOLDERS = ("labels_csv", "max_value", "background", "fit", "dicom_window", "held_out")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,6 +73,19 @@ class DataSettings:
         "unless a PNG's sBIT chunk or a TIFF's bits say less.",
         resume=GUARANTEE,
     )
+    dicom_window: typing.Optional[str] = setting(
+        None,
+        "folder: CENTER,WIDTH of the grey values of DICOM files that are shown, 40,400 in Hounsfield "
+        "units for a CT's soft tissue; default: each file's own window, or all that its bits can hold.",
+        resume=GUARANTEE,
+    )
+    held_out: typing.Optional[float] = setting(
+        None,
+        "folder: the share of persons, or of images without --person, that is not trained on, and that "
+        "evaluate and audit take: 0.1 for a tenth; by a hash of each one's name. N is the number of "
+        "the others; default: none.",
+        resume=GUARANTEE,
+    )
     class_names: typing.Optional[str] = setting(
         None,
         "The classes, commas between: a folder has these sub-folders and no others, and some may be "
@@ -84,3 +99,28 @@ class DataSettings:
         "A run whose data has another size is refused.",
         resume=GUARANTEE,
     )
+
+
+def window(text: str | None) -> tuple[float, float] | None:
+    """Returns (center, width) of a --dicom_window; None for None.
+
+    Raises:
+      UsageError: the text is not two numbers, the second of them >= 1.
+
+    Examples:
+      >>> from tfdps.config import data_settings
+      >>> data_settings.window("40,400")
+      (40.0, 400.0)
+    """
+    if text is None:
+        return None
+    try:
+        center, width = (float(number) for number in text.split(","))
+    except ValueError:
+        center, width = math.nan, math.nan
+    if not (math.isfinite(center) and math.isfinite(width) and width >= 1):
+        raise checks.UsageError(
+            "dicom_window must be CENTER,WIDTH, two numbers with a width of 1 or more, as in "
+            f"--dicom_window=40,400; received {text!r}."
+        )
+    return center, width

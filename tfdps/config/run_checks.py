@@ -6,7 +6,7 @@ import re
 from tfdps import checks
 from tfdps.config import data_settings
 
-PERSONS = ("folder", "column", "passed")
+PERSONS = ("folder", "column", "dicom", "passed")
 MOST_IMAGES = 100  # of a person
 
 _SMALLEST = {
@@ -61,6 +61,9 @@ def check(config, entry):
     most = data_settings.MOST_OF_16_BITS
     if config.max_value is not None and not 1 <= config.max_value <= most:
         raise checks.UsageError(f"max_value must be from 1 to {most}, received {config.max_value}.")
+    data_settings.window(config.dicom_window)
+    if config.held_out is not None:
+        checks.fraction("held_out", config.held_out)
     if config.labels_csv == "":
         raise checks.UsageError("labels_csv needs a path, as in --labels_csv=labels.csv.")
     for name in _POSITIVE:

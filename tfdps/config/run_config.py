@@ -49,8 +49,9 @@ class RunConfig(data_settings.DataSettings):
         None,
         "Makes a person, with all of their images, the unit of privacy, where it says whose an image "
         "is; default: an image is. folder: the sub-folders of the classes are persons. column: person "
-        "of --labels_csv. passed: with arrays. Or a pattern of the files' names, a regular expression "
-        "whose one group is the person: (.+)_[0-9]+. N is then the number of persons.",
+        "of --labels_csv. dicom: DICOM's PatientID. passed: with arrays. Or a pattern of the files' "
+        "names, a regular expression whose one group is the person: (.+)_[0-9]+. N is then the "
+        "number of persons.",
         resume=GUARANTEE,
     )
     images_per_person: typing.Optional[int] = setting(

@@ -11,7 +11,7 @@ import numpy as np
 
 from tfdps import checks
 from tfdps.data import partition
-from tfdps.data.dataset import Dataset
+from tfdps.data.dataset import Dataset, units_of
 
 if typing.TYPE_CHECKING:
     import tensorflow as tf
@@ -52,6 +52,7 @@ class Records:
       channels: of every image, 1 or 3.
       image_shape: (height, width, channels).
       persons: whose each record is, an array [N] of texts or integers, or None.
+      units: of a Dataset that has them, int64 [n, m], see there; None.
       fingerprint: SHA-256 of all images and labels in their order; private.
       bytes_of_image: 0, since they are in memory already.
 
@@ -77,7 +78,7 @@ class Records:
                 "dataset must be arrays or arrays:NAME where records are passed, with letters, digits, "
                 f"spaces, dots and dashes in NAME; received {name!r}: RunConfig(dataset='arrays:NAME')."
             )
-        persons = None
+        persons, units = getattr(records, "persons", None), getattr(records, "units", None)
         if isinstance(records, tuple) and len(records) == 3:
             *records, persons = records
             records = tuple(records)
@@ -88,7 +89,8 @@ class Records:
         self.image_shape = self._images.shape[1:]
         self.total, self.channels = len(self._images), self.image_shape[-1]
         self.persons = None if persons is None else _checked_persons(persons, self.total)
-        self.fingerprint = _fingerprint(self._images, self._labels, self.persons)
+        self.units = None if units is None else _checked_units(units, self.total)
+        self.fingerprint = _fingerprint(self._images, self._labels, self.persons, self.units)
         self._part = partition.strided(part)
 
     def __len__(self):
@@ -99,12 +101,20 @@ class Records:
         return self._images[self._part], self._labels[self._part]
 
 
+def has_units(records):
+    """Returns whether records were passed with persons, as units of privacy."""
+    if isinstance(records, Dataset):
+        return records.units is not None
+    return isinstance(records, tuple) and len(records) == 3
+
+
 def _parts_of(records):
     """(images, labels, class names or None) of what was passed."""
     if isinstance(records, Dataset):
-        if records.size != len(records):
+        count, what = len(units_of(records)), "records" if records.units is None else "persons"
+        if records.size != count:
             raise checks.UsageError(
-                f"records must be all of a data set, received {len(records)} of {records.size}: pass "
+                f"records must be all of a data set, received {count} of {records.size} {what}: pass "
                 "the whole Dataset, or Dataset(images, labels, spec) of what is the whole."
             )
         return records.images, records.labels, records.spec.class_names
@@ -201,6 +211,23 @@ def _checked_persons(persons, count):
     return persons
 
 
+def _checked_units(units, count):
+    """The records of each unit, int64 [n, m]: no record is of two of them."""
+    units = _array("units", units)
+    if units.ndim != 2 or 0 in units.shape or units.dtype.kind not in "iu":
+        raise checks.UsageError(
+            "units must be integers [n, m], the records of each person and -1 where there are fewer, "
+            f"received {units.dtype} {list(units.shape)}."
+        )
+    held = units[units >= 0]
+    if units.min() < -1 or units.max() >= count or len(np.unique(held)) < len(held):
+        raise checks.UsageError(
+            f"units must hold numbers of the {count} records, each once at most, or -1; received a "
+            "record twice, or one that is not there: the guarantee of a person depends on it."
+        )
+    return units.astype(np.int64)
+
+
 def _array(name, values):
     try:
         return np.asarray(values)
@@ -208,8 +235,10 @@ def _array(name, values):
         raise checks.UsageError(f"{name} must be one array, all of one shape: {error}.") from error
 
 
-def _fingerprint(images, labels, persons):
+def _fingerprint(images, labels, persons, units):
     digest = hashlib.sha256(f"{images.shape}".encode())
+    if units is not None:
+        digest.update(f"{units.shape}".encode() + units.tobytes())
     if persons is not None:
         digest.update("\0".join(map(str, persons.tolist())).encode())
     for array in (images, labels):

@@ -44,7 +44,14 @@ def dataset_size(
             f"dataset_size is missing: the number of records of {name} is known where they are passed "
             "alone. Give --dataset_size."
         )
-    return len(_listing(name, split, label, labels_csv, class_names).files)
+    found = listings.listing(
+        location.path(name),
+        labelled=label is None,
+        csv_path=labels_csv,
+        split=split,
+        class_names=class_names,
+    )
+    return len(found.files)
 
 
 def num_classes_of(config):
@@ -83,27 +90,22 @@ def counted_of(config):
     if names.source(config.dataset) != "folder":
         return dataset_size(config.dataset, data_dir=config.data_dir), ()
     classes = checks.names("class_names", config.class_names)
-    found = _listing(config.dataset, "train", config.label, config.labels_csv, classes)
+    found, whose, said = listings.part(
+        config.dataset,
+        labelled=config.label is None,
+        csv_path=config.labels_csv,
+        class_names=classes,
+        person=config.person,
+        share=config.held_out,
+    )
     about = [
         f"{len(found.files):,} images, {checks.counted_classes(found.class_names)}",
         *found.aside(),
     ]
-    size, doubt = len(found.files), None
-    if config.person is None:
-        doubt = persons.hint(found)
+    size, doubts = len(found.files), ()
+    if whose is None:
+        doubts = persons.hints(found)
     else:
-        whose, _ = persons.of_listing(found, config.person, names.public(config.dataset))
         size = len(set(whose))
         about.insert(1, f"{size:,} persons")
-    lines = [f"Found: {'; '.join(about)}.", doubt]
-    return size, tuple(line for line in lines if line)
-
-
-def _listing(name, split, label, labels_csv, class_names):
-    return listings.listing(
-        location.path(name),
-        labelled=label is None,
-        csv_path=labels_csv,
-        split=split,
-        class_names=class_names,
-    )
+    return size, (f"Found: {'; '.join(about)}.", *said, *doubts)

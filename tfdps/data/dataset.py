@@ -42,7 +42,8 @@ class Dataset:
     units: int64 [n, m], the records of each unit of privacy, -1 where it has fewer than m: a person's,
       see `persons`; None: every record is a unit of its own.
     fingerprint: equal where the files of the whole data set are; for comparing two copies of it.
-    persons: whose picture each record is, an array of str [n]; None where the data do not say. Private.
+    persons: whose each record is, an array [n] of texts or integers; None where nobody says. Evaluation
+      holds those of held-out records against them. Private.
     notes: lines on what was met in the files and what was left aside; private, for the owner alone.
 
     Examples:

@@ -1,4 +1,4 @@
-"""Which files of a folder are records, of which class, and what is left aside. Reads no file."""
+"""Which files of a folder are records, of which class, and what is left aside. Reads no image."""
 
 import collections
 import dataclasses
@@ -27,6 +27,7 @@ class Listing:
     persons: [str], whose picture each is; None where nobody says.
     left_out: {phrase: how many}, what lies there and is no record.
     by_sub_folder: whether a file's class is its first folder.
+    others: the Listing of the other splits of a CSV file; None where there are none.
     """
 
     folder: pathlib.Path
@@ -36,10 +37,24 @@ class Listing:
     left_out: dict
     persons: list | None = None
     by_sub_folder: bool = False
+    others: "Listing | None" = None
+
+    def some(self, numbers):
+        """Returns the Listing of some of the records, by their numbers in order."""
+        return dataclasses.replace(
+            self,
+            files=[self.files[number] for number in numbers],
+            labels=[self.labels[number] for number in numbers],
+            persons=self.persons and [self.persons[number] for number in numbers],
+        )
+
+    def path(self, number):
+        """Returns where a record's file lies in the folder, bytes."""
+        return os.fsencode(self.files[number].relative_to(self.folder))
 
     def name(self, number):
         """Returns what tells a record from the others, bytes: its path, and what that does not say."""
-        path = os.fsencode(self.files[number].relative_to(self.folder))
+        path = self.path(number)
         if self.by_sub_folder:
             return path
         label = self.class_names[self.labels[number]]
@@ -174,7 +189,7 @@ def _listed(folder, left_out):
                 left_out[f"folder {each.name}"] += 1
             else:
                 yield each
-        elif each.suffix.lower() in image_files.EXTENSIONS and each.is_file():
+        elif image_files.is_image(each):
             yield each
         elif not each.exists():
             left_out["linked to nothing"] += 1

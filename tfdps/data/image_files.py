@@ -5,13 +5,15 @@ import io
 
 import numpy as np
 
-from tfdps.data import deep_pixels, fit
+from tfdps import checks
+from tfdps.data import deep_pixels, dicom_files, fit
 from tfdps.data.unusable import UnusableError
 
-# By its ending a file counts as an image; which of these formats it has, its content says.
+# By its ending a file counts as an image; which format it has, its content says.
 EXTENSIONS = (
     *(".png", ".jpg", ".jpeg", ".jpe", ".jfif"),
     *(".tif", ".tiff", ".bmp", ".webp", ".gif"),
+    *dicom_files.EXTENSIONS,
 )
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF")
 _DEEPER = ("I", "F")  # Pillow's modes of 32 bits
@@ -32,6 +34,7 @@ class Reading:
     max_value: what is white in 16-bit grey, in [1, 65535]; None: 65535, unless the format says less.
     background: "white" or "black": what is transparent turns into it.
     fit: how an image that is not square becomes one, see `fit.resize`.
+    dicom_window: the (center, width) of all grey DICOM images; None: each file's own.
     """
 
     image_size: int = 32
@@ -39,6 +42,21 @@ class Reading:
     max_value: int | None = None
     background: str = "white"
     fit: str = fit.SQUASH
+    dicom_window: tuple[float, float] | None = None
+
+
+def is_image(file):
+    """Returns whether a file counts as an image: by its ending, and without one by DICOM's mark.
+
+    Scanners write DICOM files without endings, or with a number for one: IM0001, 1.2.840.7.
+
+    Args:
+      file: pathlib.Path; the first bytes of one without an ending are read.
+    """
+    ending = file.suffix.lower()
+    if ending in EXTENSIONS:
+        return file.is_file()
+    return dicom_files.has_ending(file) and file.is_file() and dicom_files.is_marked(file)
 
 
 def content(file):
@@ -62,27 +80,28 @@ def decode(stored, reading):
     Raises:
       UnusableError: for what is damaged or of another format, for an image that is to be grey and has
         colour, and for values that contradict what is declared.
+      UsageError: it is a DICOM file, and pydicom is not installed.
     """
     from PIL import Image, UnidentifiedImageError
 
     try:
-        with Image.open(io.BytesIO(stored), formats=_FORMATS) as image:
-            if image.mode in _DEEPER and image.format != "PNG":  # PNG has 16 bits at most
-                raise UnusableError(
-                    "has 32 bits or signed numbers in a pixel; store it with 8 or 16 bits, unsigned"
-                )
-            met = [SEVERAL_FRAMES] if getattr(image, "is_animated", False) else []
-            image = _grey_or_rgb(image, stored, reading, met)
-    except UnusableError:
+        if dicom_files.has_mark(stored):
+            image, met = dicom_files.image(
+                stored, window=reading.dicom_window, several_frames=SEVERAL_FRAMES
+            )
+        else:
+            image, met = _by_pillow(stored, reading)
+    except (UnusableError, checks.UsageError):
         raise
     except Image.DecompressionBombError as error:
         most = 2 * Image.MAX_IMAGE_PIXELS
         raise UnusableError(f"has more than {most:,} pixels; make it smaller") from error
     except UnidentifiedImageError as error:
         raise UnusableError(
-            f"is unreadable: by its content it is none of {', '.join(_FORMATS)}; remove or convert it"
+            f"is unreadable: by its content it is none of {', '.join((*_FORMATS, 'DICOM'))}; remove "
+            "or convert it"
         ) from error
-    except Exception as error:  # Pillow's decoders raise many kinds for a damaged file
+    except Exception as error:  # decoders raise many kinds for a damaged file
         raise UnusableError(_unreadable(error)) from error
     if reading.channels == 1 and image.mode == "RGB":
         image = _first_of_three_alike(image)
@@ -100,6 +119,19 @@ def decode(stored, reading):
 
 def _unreadable(error):
     return f"is unreadable ({type(error).__name__}); repair or remove the file"
+
+
+def _by_pillow(stored, reading):
+    """(the upright image in mode L or RGB, what was met)"""
+    from PIL import Image
+
+    with Image.open(io.BytesIO(stored), formats=_FORMATS) as image:
+        if image.mode in _DEEPER and image.format != "PNG":  # PNG has 16 bits at most
+            raise UnusableError(
+                "has 32 bits or signed numbers in a pixel; store it with 8 or 16 bits, unsigned"
+            )
+        met = [SEVERAL_FRAMES] if getattr(image, "is_animated", False) else []
+        return _grey_or_rgb(image, stored, reading, met), met
 
 
 def _grey_or_rgb(image, stored, reading, met):

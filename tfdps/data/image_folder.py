@@ -8,11 +8,15 @@ import hashlib
 import numpy as np
 
 from tfdps import checks
-from tfdps.data import image_files, partition
+from tfdps.data import dicom_greys, image_files, partition
 
 _MOST_NAMED = 5  # of the files that cannot be used
 # Declarations, and how phrases on the files that they are for begin.
-_MEANT_FOR = {"max_value": image_files.DEEP, "fit": image_files.NOT_SQUARE}
+_MEANT_FOR = {
+    "max_value": image_files.DEEP,
+    "fit": image_files.NOT_SQUARE,
+    "dicom_window": dicom_greys.GREY,
+}
 
 
 class Records:
@@ -78,6 +82,10 @@ class Records:
     def persons(self):
         persons = self.listing.persons
         return None if persons is None else np.asarray(persons)[self._part]
+
+    def names(self):
+        """Returns what tells each record of all parts from the others, a list of bytes."""
+        return [self.listing.name(number) for number in range(self.total)]
 
     def labels(self):
         """Returns the class of every record of the part, int32 [n]."""

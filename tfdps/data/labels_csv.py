@@ -8,6 +8,7 @@ scans/0003.png,ill,p4,test
 
 import collections
 import csv
+import dataclasses
 import io
 import os
 import pathlib
@@ -51,14 +52,19 @@ def listing(path, csv_path, *, split="train", labelled=True, class_names=None):
     else:
         checks.one_of("split", split, ("train",))
     chosen = [row for _, row in rows if row.get(_SPLIT, split) == split]
-    if len(chosen) < len(rows):
-        left_out["of other splits"] = len(rows) - len(chosen)
+    others = [row for _, row in rows if row.get(_SPLIT, split) != split]
+    if others:
+        left_out["of other splits"] = len(others)
     for name in columns:
         if name not in _COLUMNS or (name == _LABEL and not labelled):
             left_out[f"column {name!r}"] = 1
     _check_rows(folder, csv_path, rows)
     _count_others(folder, csv_path, rows, left_out)
-    return _listed(folder, chosen, columns, left_out, labelled, class_names)
+    found = _listed(folder, chosen, columns, left_out, labelled, class_names)
+    if not others:
+        return found
+    unread = _listed(folder, others, columns, {}, False, (folder.name,))
+    return dataclasses.replace(found, others=unread)
 
 
 def _listed(folder, chosen, columns, left_out, labelled, class_names):
@@ -119,10 +125,10 @@ def _check_rows(folder, path, rows):
             wrong.append(f"line {line}: {name} is no path below the folder")
         elif name in seen:
             wrong.append(f"line {line}: {name} is in line {seen[name]} already")
-        elif file.suffix.lower() not in image_files.EXTENSIONS:
-            wrong.append(f"line {line}: {name} is no image by its ending")
         elif not file.is_file():
             wrong.append(f"line {line}: there is no {name}")
+        elif not image_files.is_image(file):
+            wrong.append(f"line {line}: {name} is no image by its ending")
         row[_FILE] = name
         seen.setdefault(name, line)
     _refuse(path, wrong, f"files must be images below {folder}, each once")

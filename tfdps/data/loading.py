@@ -4,6 +4,8 @@ import dataclasses
 import math
 import typing
 
+import numpy as np
+
 from tfdps import checks
 from tfdps.config import data_settings
 from tfdps.data import (
@@ -35,6 +37,8 @@ def load(
     fit: str | None = None,
     background: str | None = None,
     max_value: int | None = None,
+    dicom_window: str | None = None,
+    held_out: float | None = None,
     class_names: tuple[str, ...] | None = None,
     dataset_size: int | None = None,
     split: str = "train",
@@ -66,15 +70,19 @@ def load(
       fit: of a folder: "squash", "crop" or "pad", see `fit.resize`; default: squash.
       background: of a folder: "white" or "black", what transparent pixels turn into; default: white.
       max_value: of a folder: what is white in 16-bit grey; default: 65535, or what its format says.
+      dicom_window: of a folder: "CENTER,WIDTH" of grey DICOM images; default: each file's own.
+      held_out: of a folder: the share of its units that split "train" leaves out and split "held_out"
+        has, see `held_out.is_held_out`; default: none.
       class_names: tuple of the classes that there must be, in any order: they are numbered as the set
         has them, or as the sorted sub-folders, which then may be empty.
       dataset_size: how many records there must be in all parts.
-      split: "train" or another split the data set has; a folder has train only, or its CSV file's.
+      split: "train" or another split the data set has; a folder has train, those of its CSV file, and
+        "held_out" where a share is.
       part: (index, count): of `count` parts of the records only part `index`. Parts are disjoint and
         together all records; tfds sets, whose order is random, are cut by files.
       records_mib: most MiB of images of the part that are held in memory.
       person: how to tell whose an image is, where units of privacy are persons, as --person takes it:
-        folder, column, passed or a pattern; None: every record is a unit of its own.
+        folder, column, dicom, passed or a pattern; None: every record is a unit of its own.
       images_per_person: the most records of a person, see `persons.units`.
       records: what arrays or arrays:NAME stands for: (images, labels), a tf.data.Dataset or a
         Dataset, see `arrays.Records`. Their class_names are in the order of the labels.
@@ -100,17 +108,19 @@ def load(
             f"dataset must be arrays or arrays:NAME where records are passed, received {name!r}: "
             "RunConfig(dataset='arrays:NAME')."
         )
-    of_folders = {"labels_csv": labels_csv, "max_value": max_value, "background": background}
-    declared.check_settings(name, {**of_folders, "fit": fit, "label": label})
+    given = {"labels_csv": labels_csv, "max_value": max_value, "background": background}
+    more = {"fit": fit, "dicom_window": dicom_window, "held_out": held_out, "label": label}
+    declared.check_settings(name, {**given, **more})
     reading = image_files.Reading(
         image_size=image_size or _SIDE_OF_FOLDERS,
         channels=channels,
         max_value=max_value,
         background=background or "white",
         fit=fit or "squash",
+        dicom_window=data_settings.window(dicom_window),
     )
     source: typing.Any  # of records
-    kind = names.source(name)
+    kind, public, whose, said = names.source(name), names.public(name), None, ()
     if kind == "tfds":
         from tfdps.data import tfds_images
 
@@ -127,28 +137,42 @@ def load(
             name, records, image_size=image_size, class_names=class_names, part=part
         )
     else:
-        found = listings.listing(
-            location.path(name),
+        listing, whose, said = listings.part(
+            name,
             labelled=label is None,
             csv_path=labels_csv,
             split=split,
             class_names=class_names,
+            person=person,
+            share=held_out,
         )
-        source = image_folder.Records(found, reading, part=part)
+        source = image_folder.Records(listing, reading, part=part)
     if label == names.WITHOUT_LABEL and class_names is not None:
         source.class_names = (folder_files.only_name(class_names),)
-    public = names.public(name)
-    units = None
-    if person is not None:
-        whose, own_names = persons.of_records(source, person, public)
-        units = persons.units(whose, own_names, images_per_person)
+    whose, units = _persons(source, whose, public, person, images_per_person)
     size = source.total if units is None else len(units)
     declared.check_size(public, size, dataset_size, "records" if units is None else "persons")
     declared.check_records(public, source, channels, class_names)
     result = _loaded(source, public, split, records_mib)
-    if person is None and (doubt := persons.hint_of(source)):
-        result = dataclasses.replace(result, notes=(*result.notes, doubt))
-    return dataclasses.replace(result, units=units, **_size(result, size))
+    doubts = persons.hints_of(source) if person is None else ()
+    if whose is not None:
+        result = dataclasses.replace(result, persons=np.asarray(whose)[partition.strided(part)])
+    notes = (*result.notes, *said, *doubts)
+    return dataclasses.replace(result, units=units, notes=notes, **_size(result, size))
+
+
+def _persons(source, whose, name, person, images_per_person):
+    """(whose each record is, the records of each person), None where nobody asks or nobody says."""
+    if person is None:
+        return None, None
+    if person == "passed" and getattr(source, "units", None) is not None:
+        return None, persons.widened(source.units, images_per_person)
+    own_names = None
+    if whose is None:
+        whose = persons.passed(source, person, name)
+    else:  # of a folder, whose files have names
+        own_names = source.names()
+    return whose, persons.units(whose, own_names, images_per_person)
 
 
 def _size(result, size):
@@ -189,11 +213,33 @@ def of_persons(config):
     return {"person": config.person, "images_per_person": config.images_per_person}
 
 
+def whose_if_told(name, *, person, label, split):
+    """Returns whose each record of a folder is, an array of texts; None where its files do not say.
+
+    Args:
+      name: folder:PATH.
+      person, label, split: as for `load`.
+    """
+    try:
+        listing = listings.listing(location.path(name), labelled=label is None, split=split)
+        return np.asarray(persons.of_listing(listing, person, names.public(name)))
+    except checks.UsageError:
+        return None
+
+
 def load_of(config, *, split="train", **how):
     """Returns the Dataset that a RunConfig names, as `load` does; a split of it.
 
     how: part, records_mib and records, as for `load`.
+
+    Raises:
+      UsageError: as `load`; records were passed with persons, and the unit is not a person.
     """
+    if config.person is None and arrays.has_units(how.get("records")):
+        raise checks.UsageError(
+            "records were passed with persons, and the unit of privacy is one image: "
+            "RunConfig(person='passed') makes it a person, else pass them without."
+        )
     return load(
         config.dataset,
         data_dir=config.data_dir,
@@ -201,6 +247,6 @@ def load_of(config, *, split="train", **how):
         class_names=checks.names("class_names", config.class_names),
         dataset_size=config.dataset_size if split == "train" else None,
         split=split,
-        **(of_persons(config) if split == "train" else {}),
+        **of_persons(config),
         **how,
     )

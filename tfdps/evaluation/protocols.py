@@ -7,6 +7,7 @@ import time
 
 import numpy as np
 
+from tfdps.data import held_out
 from tfdps.evaluation import (
     classifiers,
     distances,
@@ -23,7 +24,6 @@ from tfdps.training import nonprivate
 
 _logger = logging.getLogger(__name__)
 
-_FEWEST_HELDOUT = 100
 _WRITTEN_AT_ONCE = 1000  # images
 _LARGEST_SUBSET = 1000  # images of a subset of KID
 _NEIGHBOUR_IMAGES = 10_000  # a side, at most: the time of nearest neighbours grows with the square
@@ -50,7 +50,7 @@ def evaluate(config, options, dataset=None, test_dataset=None):
     tested = subject.open_subject(config, options, dataset, test_dataset)
     outputs.check_report(tested.report_dir)
     outputs.check_cache(options.cache_dir(tested.report_dir))
-    heldout, training = tested.heldout(_FEWEST_HELDOUT), tested.training()
+    heldout, training = tested.heldout(held_out.FEWEST), tested.training()
     overlap.check(training, heldout)
     spaces = _feature_spaces(tested, training, options)
     _logger.info(

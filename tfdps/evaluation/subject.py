@@ -6,13 +6,13 @@ import pathlib
 
 from tfdps import checks
 from tfdps.config import flags
-from tfdps.data import arrays, loading, location
+from tfdps.data import arrays, held_out, loading, location
 from tfdps.samplers import saved_model_sampler
 from tfdps.samplers.base import Sampler
 from tfdps.training import run_dir
 
 # How a file becomes pixels: held-out ones too.
-_OF_FILES = ("max_value", "background", "fit")
+_OF_FILES = ("max_value", "background", "fit", "dicom_window")
 _DATA_FLAGS = (
     "dataset",
     "label",
@@ -21,6 +21,7 @@ _DATA_FLAGS = (
     "class_names",
     "person",
     "images_per_person",
+    "held_out",
     *_OF_FILES,
 )
 
@@ -48,9 +49,15 @@ class Subject:
 
     @property
     def heldout_source(self):
-        """(data set, split) of the held-out images; a folder without a CSV file has train alone."""
+        """(data set, split) of the held-out images: of a run that held out a share, this share.
+
+        A folder without a share and without a CSV file has train alone.
+        """
         if self.passed[1] is not None:
             return "arrays", "test"
+        options = self._options
+        if self._data["held_out"] is not None and not (options.eval_dataset or options.eval_split):
+            return self._data["name"], held_out.SPLIT
         name = self._options.eval_dataset or self._data["name"]
         default = "test" if not location.is_folder(name) or self._has_splits(name) else "train"
         return name, self._options.eval_split or default
@@ -100,17 +107,20 @@ class Subject:
                 f"{name} has no test split: pass held-out records, test_dataset=(images, labels), or "
                 "name a set with eval_dataset."
             )
-        if location.is_folder(name) and not (self._options.eval_dataset or self._has_splits(name)):
+        same = location.same(name, self._data["name"])
+        shared_out = same and self._data["held_out"] is not None and split == held_out.SPLIT
+        has_split = self._options.eval_dataset or self._has_splits(name) or shared_out
+        if location.is_folder(name) and not has_split:
             raise checks.UsageError(
                 f"{name} has no test split: give held-out images with --eval_dataset=folder:PATH, "
-                "a folder with the same sub-folders, or name a split of its CSV file with --eval_split."
+                "a folder with the same sub-folders, or name a split of its CSV file, --eval_split; a "
+                "new run can hold out a share of its own images, --held_out=0.1."
             )
-        if split == "train" and location.same(name, self._data["name"]):
+        if split == "train" and same:
             raise checks.UsageError(
                 "eval_dataset and eval_split must be images that were not trained on, received "
                 f"{split!r} of {name}."
             )
-        same = location.same(name, self._data["name"])
         dataset = loading.load(
             name,
             data_dir=self._data["data_dir"],
@@ -119,8 +129,22 @@ class Subject:
             channels=self._channels(name),
             split=split,
             **self._of_files(name),
+            **(self._of_same_data() if same else {}),
         )
+        if location.is_folder(name) and not same and self._data["person"] is not None:
+            label = self._data["label"] if self._without_labels(name) else None
+            whose = loading.whose_if_told(
+                name, person=self._data["person"], label=label, split=split
+            )
+            dataset = dataclasses.replace(dataset, persons=whose)
         return self._heldout(dataset, at_least)
+
+    def _of_same_data(self):
+        """Who is whose in another part of the data that were trained on, and which part that is."""
+        settings = {name: self._data[name] for name in ("person", "held_out")}
+        if settings["person"] is None:
+            return settings
+        return {**settings, "images_per_person": self._data["images_per_person"]}
 
     def _passed_heldout(self, at_least):
         if self._options.eval_dataset or self._options.eval_split:

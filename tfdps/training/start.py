@@ -30,9 +30,11 @@ def train(
         chief's, and the others leave theirs alone.
       dataset: the records, where `config.dataset` is "arrays" or "arrays:NAME": (images, labels),
         images uint8 [N, H, W] or [N, H, W, C] with C 1 or 3, labels integers [N]; or a
-        tf.data.Dataset of such pairs, one record each, in one order; or a Dataset. None: the data
-        set that `config.dataset` names. The classes of arrays are declared, in the order of their
-        labels: `config.class_names`. A resumed run is passed the same records again.
+        tf.data.Dataset of such pairs, one record each, in one order; or a Dataset. Where the unit is a
+        person, config.person "passed": (images, labels, persons), persons texts or integers [N], or a
+        Dataset that has units. None: the data set that `config.dataset` names. The classes of arrays
+        are declared, in the order of their labels: `config.class_names`. A resumed run is passed the
+        same records again.
       stop: a StopRequest: once it is requested the run is interrupted between two steps.
 
     Returns:
