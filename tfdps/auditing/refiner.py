@@ -29,12 +29,16 @@ class Contributions:
     """
 
     def __init__(self, steps, state, rows):
-        self._steps, (weights, seed) = steps, state
+        self._steps = steps
         self._chunk = min(rows, steps.mechanism.chunk_size)
         self._denoiser = denoisers.Denoiser.from_config(steps.trained.get_config())
-        self._denoiser.set_weights(weights)
-        self._seed = seed
         self._gradient = tf.function(self._gradient_of)
+        self.begin(state)
+
+    def begin(self, state):
+        """Goes on from another state, of the same network."""
+        weights, self._seed = state
+        self._denoiser.set_weights(weights)
 
     def of(self, records, place):
         """Returns what a unit adds, float64 [D].
@@ -165,10 +169,10 @@ def residuals(steps, learned, plan, dataset, draws):
     if not len(learned.steps) == learned.releases == plan.refiner_steps:
         # Something else than one release a step was paid for, or learned from.
         return [np.full(2, np.inf)] * plan.refiner_steps
-    found = []
+    found, most = [], draws.images_per_unit
+    own = Contributions(steps, learned.steps[0][0], draws.padded_size)
     for state, released in learned.steps:
-        own = Contributions(steps, state, draws.padded_size)
-        most = draws.images_per_unit
+        own.begin(state)
         parts = (_units(*map(np.asarray, batch), most) for batch in draws.dataset(1))
         found.append(released - sum(own.total(part) for part in parts))
     return found
