@@ -5,7 +5,7 @@ import contextlib
 import pytest
 
 from tfdps import console
-from tfdps.auditing import attacks, joint, mechanism, per_record
+from tfdps.auditing import attacks, joint, mechanism, noise_checks, per_record, shadow
 from tfdps.config import evaluation_options
 from tfdps.config.run_config import RunConfig
 from tfdps.mechanisms import batches
@@ -25,23 +25,32 @@ def audited(model_dir, tmp_path, *, parts="mechanism"):
 
 @contextlib.contextmanager
 def one_pair_attacked():
-    """The audit attacks its first pair of neighbours alone: most of its time goes to attacks.
+    """The audit attacks its first pair of neighbours alone, and does not ask whether a seed repeats.
 
-    For faults that no release of a crafted draw shows, so that no attack can see them.
+    For faults that no release of a crafted draw shows, so that no attack can see them: most of an
+    audit's time goes to attacks, and to compiling two more models for seeds.
     """
     with pytest.MonkeyPatch.context() as patch:
+        leave_out_seeds(patch)
         for module in (joint, per_record):
             patch.setattr(module, "worst_neighbours", _first_of(module.worst_neighbours))
         yield
 
 
+def leave_out_seeds(patch):
+    """Has an audit not ask whether noise repeats under a seed, of which there is a test by itself."""
+    passed = {"name": "noise does not repeat under a seed", "passed": True, "detail": "not asked"}
+    patch.setattr(noise_checks, "check_freshness", lambda build, pair: passed)
+
+
 @contextlib.contextmanager
 def of_refiner():
-    """Of a refined run's rounds the audit attacks the first kind alone; its short runs are two."""
+    """Of a refined run's rounds the audit attacks the first kind alone, and its short runs are two."""
     with pytest.MonkeyPatch.context() as patch:
         states = per_record.states
         patch.setattr(per_record, "states", lambda *arguments: states(*arguments)[:1])
         patch.setattr(per_record, "_MOST_RUNS", 2)  # a refiner is compiled anew for each
+        patch.setattr(shadow, "_NUM_RECORDS", 30)  # of each the auditor takes a gradient of its own
         yield
 
 

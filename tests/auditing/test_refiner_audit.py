@@ -133,14 +133,14 @@ def test_a_sum_that_is_not_of_clipped_records_is_found(digits, honest, tamper):
 
 
 def test_noise_that_is_left_out_is_found(digits):
-    known = shadow.known_records(digits, np.random.default_rng())
-    plan = shadow.plan_on(built(digits)[1], known)
     config = RunConfig(model_dir="unused", **SETTINGS)
 
     def build(plan):
         return steps_without_noise(builders.build_model(config, digits.spec, plan))
 
     with of_refiner():
+        known = shadow.known_records(digits, np.random.default_rng())
+        plan = shadow.plan_on(built(digits)[1], known)
         *of_rounds, one, two = per_record.steps_of(build, plan, known)
     for step in (one, two):
         law = noise_checks.check_law((step.residual / step.stddev).ravel(), step.name)
