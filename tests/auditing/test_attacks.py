@@ -31,6 +31,7 @@ def test_an_audit_of_a_real_run_finds_no_violation_and_says_what_it_is(
     found = json.loads((model_dir / "report" / "audit.json").read_text())
     assert found["nonprivate"] == nonprivate.MARK
     assert found["verdict"] == "no violation found"
+    assert all(check["passed"] for check in found["mechanism"]["checks"])
     assert "cannot prove" in found["meaning"]
     for part in evaluation_options.AUDIT_PARTS:
         assert "no proof of safety" in found[part]["meaning"]

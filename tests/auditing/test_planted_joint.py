@@ -1,4 +1,7 @@
-"""Faults that a programmer could make, planted in joint runs: the audit names each."""
+"""Faults that a programmer could make, planted in joint runs: the audit names each.
+
+That the same run as it is is not accused, by the same audit, is in test_attacks.py.
+"""
 
 import numpy as np
 import pytest
@@ -20,10 +23,6 @@ LAW = "noise has the law that is accounted"
 def run(digits_run):
     """The model_dir of a finished run on the digits."""
     return digits_run[0]
-
-
-def test_an_honest_run_is_not_accused(run, tmp_path):
-    assert found_by(run, tmp_path) == []
 
 
 def test_noise_that_ends_a_leak_beside_it_and_a_doubled_probability_are_each_found(
