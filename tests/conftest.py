@@ -1,5 +1,7 @@
 """Shared by all tests: quiet TensorFlow, the real data sets, a small real run."""
 
+import contextlib
+import dataclasses
 import os
 import pathlib
 import subprocess
@@ -83,6 +85,32 @@ def digits_run(tmp_path_factory):
     said = []
     with console.lines_to(said.append):
         return model_dir, config, job.train(config), said
+
+
+@pytest.fixture(scope="session")
+def short_networks():
+    """A context in which networks that judge images learn little, from few; so do attacks on samples.
+
+    What they find has tests of its own; others ask what is done with it.
+    """
+
+    @contextlib.contextmanager
+    def shortened():
+        from tfdps.auditing import attacks
+        from tfdps.evaluation import classifiers, feature_cnn
+
+        changes = {"max_epochs": 2, "fewest_updates": 10, "batch": 64}
+        short = {
+            name: dataclasses.replace(recipe, **changes)
+            for name, recipe in classifiers._RECIPES.items()
+        }
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(classifiers, "_RECIPES", short)
+            patch.setattr(feature_cnn, "_FEWEST_UPDATES", 30)
+            patch.setattr(attacks, "_NUM_IMAGES", 1000)
+            yield
+
+    return shortened
 
 
 def failed_checks(result):

@@ -6,6 +6,7 @@ import inspect
 
 import pytest
 import test_faces
+from planted import one_pair_attacked
 
 from conftest import ROOT
 
@@ -28,7 +29,7 @@ NAMES = sorted(
         for name in NAMES
     ],
 )
-def test_the_example_runs(name, tmp_path, monkeypatch):
+def test_the_example_runs(name, tmp_path, monkeypatch, short_networks):
     package, _, attribute = name.rpartition(".")
     value = getattr(importlib.import_module(package), attribute)
     (tmp_path / "saved_models").symlink_to(ROOT / "saved_models")
@@ -36,5 +37,6 @@ def test_the_example_runs(name, tmp_path, monkeypatch):
     example = doctest.DocTestParser().get_doctest(inspect.getdoc(value), {}, name, None, None)
     assert example.examples, f"{name} has no example"
     said = []
-    doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(example, out=said.append)
+    with short_networks(), one_pair_attacked():
+        doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(example, out=said.append)
     assert not said, "".join(said)

@@ -273,7 +273,6 @@ class TestARefinersPart:
             ("rdp", 10.0),
             ("rdp", 5.0),
             pytest.param("pld", 10.0, marks=pytest.mark.slow),
-            pytest.param("pld", 5.0, marks=pytest.mark.slow),
         ],
     )
     def test_rounds_and_refiner_meet_the_target_together_and_leave_nothing_of_it(

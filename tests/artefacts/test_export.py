@@ -363,6 +363,7 @@ np.save(sys.argv[2], images.numpy())
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("exported", ["dcgan"], indirect=True)
 def test_a_process_without_tfdps_draws_the_same_images(exported, tmp_path):
     arguments = [str(exported.path / "saved_model" / "1"), str(tmp_path / "images.npy")]
     subprocess.run([sys.executable, "-c", FRESH, *arguments], check=True, env=QUIET, cwd=tmp_path)
@@ -371,52 +372,32 @@ def test_a_process_without_tfdps_draws_the_same_images(exported, tmp_path):
 
 
 @pytest.mark.slow
-class TestSavedModelCli:
-    """A session loader, as TensorFlow Serving is one."""
+class TestSession:
+    """A session loads it, as TensorFlow Serving and saved_model_cli do."""
 
-    @pytest.fixture
-    def seed(self, tmp_path):
-        np.save(tmp_path / "seed.npy", np.array([5, 6], np.int32))
-        return f"seed={tmp_path / 'seed.npy'}"
+    @pytest.fixture(params=["sample", "serving_default"])
+    def drawn(self, exported, request):
+        """(names of the endpoint's inputs and outputs, labels -> images)."""
+        session = tf.compat.v1.Session(graph=tf.Graph())
+        with session.graph.as_default():
+            folder = str(exported.path / "saved_model" / "1")
+            loaded = tf.compat.v1.saved_model.load(session, ["serve"], folder)
+        endpoint = loaded.signature_def[request.param]
 
-    def labels(self, tmp_path, labels):
-        np.save(tmp_path / "labels.npy", np.array(labels, np.int32))
-        return f"labels={tmp_path / 'labels.npy'}"
+        def draw(labels):
+            given = {"labels": labels, "seed": [5, 6]}
+            tensors = {endpoint.inputs[name].name: values for name, values in given.items()}
+            return session.run(endpoint.outputs["images"].name, tensors)
 
-    def run(self, exported, command, *options):
-        tool = os.path.join(os.path.dirname(sys.executable), "saved_model_cli")
-        folder = str(exported.path / "saved_model" / "1")
-        return subprocess.run(
-            [tool, command, "--dir", folder, "--tag_set", "serve", *options],
-            env=QUIET,
-            capture_output=True,
-            text=True,
-        )
+        yield (sorted(endpoint.inputs), sorted(endpoint.outputs)), draw
+        session.close()
 
-    @pytest.mark.parametrize("endpoint", ["sample", "serving_default"])
-    def test_samples_the_same_images(self, exported, tmp_path, seed, endpoint):
-        result = self.run(
-            exported,
-            "run",
-            f"--signature_def={endpoint}",
-            f"--inputs={self.labels(tmp_path, [0, 1, 2])};{seed}",
-            f"--outdir={tmp_path}",
-        )
-        assert result.returncode == 0, result.stderr
+    def test_samples_the_same_images(self, exported, drawn):
+        names, draw = drawn
+        assert names == (["labels", "seed"], ["images"])
         expected = sample(exported.loaded, [0, 1, 2], [5, 6])
-        np.testing.assert_array_equal(np.load(tmp_path / "images.npy"), expected)
+        np.testing.assert_array_equal(draw([0, 1, 2]), expected)
 
-    def test_refuses_a_label_outside_the_range(self, exported, tmp_path, seed):
-        result = self.run(
-            exported,
-            "run",
-            "--signature_def=sample",
-            f"--inputs={self.labels(tmp_path, [0, 3])};{seed}",
-        )
-        assert result.returncode != 0
-        assert "labels must be in [0, 3)" in result.stderr or "is not in [0, 3)" in result.stderr
-
-    def test_shows_the_names(self, exported):
-        shown = self.run(exported, "show", "--signature_def=sample").stdout
-        for name in ("inputs['labels']", "inputs['seed']", "outputs['images']"):
-            assert name in shown
+    def test_refuses_a_label_outside_the_range(self, drawn):
+        with pytest.raises(tf.errors.InvalidArgumentError, match=r"(be|is not) in \[0, 3\)"):
+            drawn[1]([0, 3])

@@ -152,9 +152,9 @@ def test_threshold_bounds_hold_at_the_stated_rate(monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mu", [0.2, 1.0, 3.0])
+@pytest.mark.parametrize("mu", [0.2, 3.0])
 def test_threshold_bounds_hold_at_the_stated_rate_over_many_runs(mu):
-    delta, repetitions = 1e-2, 300
+    delta, repetitions = 1e-2, 150
     epsilon = bounds.gaussian_epsilon(delta, mu)
     wrong = 0
     for seed in range(repetitions):

@@ -5,7 +5,14 @@ import dataclasses
 import numpy as np
 import pytest
 import tensorflow as tf
-from planted import audited, check_doubling_is_found, double_sampling_probability, found_by
+from planted import (
+    audited,
+    check_doubling_is_found,
+    double_sampling_probability,
+    draws_alone,
+    found_by,
+    one_pair_attacked,
+)
 
 from tfdps.config.run_config import RunConfig
 from tfdps.learners.per_record.learner import MomentLearner
@@ -52,7 +59,7 @@ def test_a_missing_clip_of_one_inner_class_is_found(run, tmp_path, monkeypatch):
         return clipped + honest(self, (images, labels, inner), loose)
 
     monkeypatch.setattr(PerRecordMechanism, "_contributions", forgetful)
-    found = found_by(run, tmp_path)
+    found = found_by(run, tmp_path, by=one_pair_attacked)
     assert found  # no crafted neighbour is of the class: short runs of training show it
     assert all(name.startswith("un-noised sums, step") for name in found)
 
@@ -64,7 +71,7 @@ def test_noise_that_ends_at_three_standard_deviations_is_found(run, tmp_path, mo
         "draw",
         lambda size, stddev: np.clip(honest(size, stddev), -int(3 * stddev), int(3 * stddev)),
     )
-    found = found_by(run, tmp_path)
+    found = found_by(run, tmp_path, by=one_pair_attacked)
     assert "noise has the law that is accounted, all steps of a run" in found
     assert all(name.startswith("noise has the law that is accounted") for name in found)
 
@@ -95,7 +102,7 @@ def test_a_tenth_of_the_noise_in_training_alone_is_found(run, tmp_path, monkeypa
         self._plan = plan
 
     monkeypatch.setattr(MomentLearner, "step", step)
-    found = found_by(run, tmp_path)
+    found = found_by(run, tmp_path, by=one_pair_attacked)
     assert "noise has the law that is accounted, step 1 of a run" in found
     assert all(name.startswith("noise has the law that is accounted") for name in found)
 
@@ -110,7 +117,9 @@ def test_atoms_at_un_noised_class_means_are_found(run, tmp_path, monkeypatch):
         honest(self, parts, number)
 
     monkeypatch.setattr(MomentLearner, "step", step)
-    assert found_by(run, tmp_path) == ["nothing but releases depends on the records"]
+    assert found_by(run, tmp_path, by=one_pair_attacked) == [
+        "nothing but releases depends on the records"
+    ]
 
 
 def _at_means(query, expected, parts):
@@ -135,16 +144,16 @@ def test_a_second_release_in_a_step_is_found(run, tmp_path, monkeypatch):
         return dataclasses.replace(one, vector=(one.vector + other.vector) / 2)
 
     monkeypatch.setattr(MomentLearner, "release", release)
-    found = found_by(run, tmp_path)
+    found = found_by(run, tmp_path, by=one_pair_attacked)
     assert "un-noised sums, step 1 of a run" in found
     assert "noise has the law that is accounted, step 1 of a run" in found
 
 
 def test_a_doubled_sampling_probability_is_found(tmp_path, monkeypatch):
     quarter = trained(tmp_path, batch_size=1797 // 4, accountant="rdp")
-    assert found_by(quarter, tmp_path) == []
+    assert found_by(quarter, tmp_path, by=draws_alone) == []
     double_sampling_probability(monkeypatch)
-    check_doubling_is_found(found_by(quarter, tmp_path))
+    check_doubling_is_found(found_by(quarter, tmp_path, by=draws_alone))
 
 
 def test_a_record_in_two_parts_of_a_draw_is_found(run, tmp_path, monkeypatch):
@@ -155,7 +164,7 @@ def test_a_record_in_two_parts_of_a_draw_is_found(run, tmp_path, monkeypatch):
         return honest(self, part, shard) - min(part, 1)
 
     monkeypatch.setattr(batches.PoissonBatches, "_draw", off_by_one)
-    found = found_by(run, tmp_path)
+    found = found_by(run, tmp_path, by=one_pair_attacked)
     assert "a record is in a draw once" in found
     assert "un-noised sums, step 1 of a run" in found
 

@@ -1,4 +1,4 @@
-"""Several replicas: two devices of a process, two and three processes; against one device."""
+"""Several replicas: two devices of a process, and two or three processes; against one device."""
 
 import dataclasses
 import json
@@ -23,7 +23,7 @@ from tfdps.mechanisms.joint import JointMechanism
 from tfdps.mechanisms.per_record import PerRecordMechanism
 from tfdps.training import job, run_dir
 
-PLACES = [0, 2, 3]  # workers; 0: two devices of one process
+PLACES = [0, 3]  # workers; 0: two devices of one process
 SIGMAS = 5
 STARTS = []  # releases of one kind, of each start of a run
 JOINT = ["--mechanism=joint", "--num_steps=24", "--batch_size=12", "--regularization=10"]
@@ -166,13 +166,13 @@ def one_device(tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("num_workers", [PLACES[0], PLACES[-1]])
+@pytest.mark.parametrize("num_workers", [0, 2])
 @pytest.mark.parametrize("mechanism", ["joint", "per_record"])
 def test_a_run_costs_what_it_costs_on_one_device_and_ends_alike_everywhere(
     tmp_path, one_device, mechanism, num_workers
 ):
     flags = {"joint": JOINT, "per_record": ["--num_atoms=1"]}[mechanism]
-    if mechanism == "joint" and num_workers < 3:
+    if mechanism == "joint" and not num_workers:
         flags = [*flags, "--generator=dcgan"]  # with statistics of its own
     said = workers.job("train", tmp_path, *flags, num_workers=num_workers)
     card = json.loads((tmp_path / "run" / "export" / "model_card.json").read_text())

@@ -256,18 +256,6 @@ def test_long_work_in_a_log_is_a_line_now_and_then_and_short_work_says_nothing(c
     assert capsys.readouterr().err == ""
 
 
-@pytest.mark.slow
-def test_mnist_is_learned(tfds_dir, tmp_path):
-    train, test = (
-        loading.load("mnist", data_dir=tfds_dir, split=split) for split in ("train", "test")
-    )
-    space = feature_cnn.load(train, tmp_path, progress=False)
-    features, unseen = space.extract(train.images[:10000]), space.extract(test.images)
-    means = np.stack([features[train.labels[:10000] == label].mean(0) for label in range(10)])
-    nearest = np.square(unseen[:, np.newaxis] - means).sum(-1).argmin(1)
-    assert (nearest == test.labels).mean() > 0.96
-
-
 # ------------------------------------------------------------------------------ Inception of 2015
 
 _MEANS, _VARIANCES, _BETAS, _GAMMAS = (np.linspace(low, low + 1, 2048) for low in (0, 0.5, -1, 1))

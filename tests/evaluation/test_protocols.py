@@ -1,6 +1,5 @@
 """--mode=evaluate on a real export of the digits: the file it leaves, and what it refuses."""
 
-import dataclasses
 import json
 import math
 import pathlib
@@ -15,7 +14,7 @@ from tfdps import checks, console
 from tfdps.config import evaluation_options, flags
 from tfdps.data import loading
 from tfdps.data.dataset import Dataset, DatasetSpec
-from tfdps.evaluation import classifiers, protocols, subject
+from tfdps.evaluation import protocols, subject
 from tfdps.report.page import write_report
 from tfdps.samplers import saved_model_sampler
 from tfdps.training import nonprivate, run_dir
@@ -26,19 +25,13 @@ def options_of(tmp_path, **changes):
 
 
 @pytest.fixture(scope="module")
-def evaluated(digits_run, tmp_path_factory):
+def evaluated(digits_run, tmp_path_factory, short_networks):
     """(model_dir, evaluation.json, lines said, cache) of a quick evaluation, twice repeated."""
     cache, said = tmp_path_factory.mktemp("cache"), []
     model_dir, config, *_ = digits_run
     settings = options_of(cache, eval_samples=400, eval_quick=True, eval_repeats=2)
-    short = {
-        name: dataclasses.replace(recipe, max_epochs=5, fewest_updates=20)
-        for name, recipe in classifiers._RECIPES.items()
-    }
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(classifiers, "_RECIPES", short)
-        with console.lines_to(said.append):
-            protocols.evaluate(config, settings)
+    with short_networks(), console.lines_to(said.append):
+        protocols.evaluate(config, settings)
     return (
         model_dir,
         json.loads((model_dir / "report" / "evaluation.json").read_text()),

@@ -80,7 +80,7 @@ OTHERS = ["zero", "random", "large", "nan"]
 @pytest.mark.parametrize("others", OTHERS)
 @pytest.mark.parametrize(
     "image_shape",
-    [(9, 20, 1), *(pytest.param(shape, marks=pytest.mark.slow) for shape in SHAPES[:3])],
+    [(9, 20, 1), *(pytest.param(shape, marks=pytest.mark.slow) for shape in SHAPES[:3:2])],
 )
 def test_an_images_output_and_gradient_are_its_own_bit_for_bit(image_shape, others):
     """What the sensitivity proof rests on: the other rows may be anything, and nothing moves.
@@ -160,12 +160,9 @@ def test_the_loss_is_the_weighted_mean_square_of_the_error_that_the_clip_leaves(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("image_shape", "views"),
-    [((9, 20, 1), 1), *(pytest.param((8, 8, 1), k, marks=pytest.mark.slow) for k in (2, 3))],
-)
-def test_the_gradient_of_a_row_is_that_of_a_tape_on_its_record_alone(image_shape, views):
-    made, inputs, own = own_of(image_shape, views=views)
+@pytest.mark.parametrize("views", [1, 3])
+def test_the_gradient_of_a_row_is_that_of_a_tape_on_its_record_alone(views):
+    made, inputs, own = own_of((8, 8, 1), **({"views": views} if views > 1 else {}))
     _, found = own(*inputs)
     weights = [weight.value for weight in made.weights]
     assert found.shape == (ROWS, sum(int(np.prod(weight.shape)) for weight in weights))

@@ -177,25 +177,19 @@ def test_private_steps_moved_the_denoiser_from_what_it_had_learned_before(run, p
         assert np.abs(after - before).max() < 1.1e-3
 
 
-def test_the_checkpoint_is_exported_again_at_the_same_epsilon(run):
-    z, labels = inputs()
-    before = saved_model_sampler.load(run[0]).decode(z, labels)
-    card = job.export_checkpoint(run[1])
-    assert card.epsilon == run[2].epsilon
-    np.testing.assert_array_equal(saved_model_sampler.load(run[0]).decode(z, labels), before)
-    assert not verification.verify(str(job.RunDir(run[0]).export)).problems
-
-
 def test_what_is_said_names_the_refiner_and_reads_no_record_for_it(run):
     [line] = [line for line in run[4] if line.startswith("Refiner:")]
     assert "procedural images (strokes), for 20 steps; no record is read" in line
 
 
-def test_a_finished_run_takes_no_step_when_it_is_started_again(run):
-    before = charges_of(run[0])
+def test_a_finished_run_that_is_started_again_takes_no_step_and_is_exported_as_before(run):
+    z, labels = inputs()
+    before, images = charges_of(run[0]), saved_model_sampler.load(run[0]).decode(z, labels)
     card = job.train(run[1])
     assert card.epsilon == run[2].epsilon
     assert charges_of(run[0]) == before
+    np.testing.assert_array_equal(saved_model_sampler.load(run[0]).decode(z, labels), images)
+    assert not verification.verify(str(job.RunDir(run[0]).export)).problems
 
 
 def test_without_private_steps_the_denoiser_needs_no_record(prepared, tmp_path, monkeypatch):
@@ -264,23 +258,23 @@ class _Killed(BaseException):
 
 
 class _Faults:
-    """A run whose refiner dies once, at one of its steps, before or after the release."""
+    """A run whose refiner dies twice: after its first step, when it goes on before its second."""
 
-    def __init__(self, monkeypatch, *, at, after):
+    def __init__(self, monkeypatch):
         self.numbers, self.models, build = [], [], builders.build_model
 
         def watched(*args, **options):
             model = build(*args, **options)
             self.models.append(model)
-            steps, first = model.learner.steps, len(self.models) == 1
+            steps, lives = model.learner.steps, len(self.models)
             step = steps.step
 
             def dies(draw, number):
                 self.numbers.append(number)
-                if first and number == ROUNDS + at and not after:
+                if (lives, number) == (2, ROUNDS + 1):
                     raise _Killed
                 step(draw, number)
-                if first and number == ROUNDS + at and after:
+                if (lives, number) == (1, ROUNDS):
                     raise KeyboardInterrupt
 
             steps.step = dies
@@ -289,11 +283,11 @@ class _Faults:
         monkeypatch.setattr(builders, "build_model", watched)
 
 
-def test_a_run_that_is_stopped_after_a_step_of_the_refiner_goes_on_with_its_state(
+def test_a_refiner_that_is_stopped_goes_on_with_its_state_and_what_kill_9_took_stays_spent(
     tmp_path, monkeypatch
 ):
     config = refined(tmp_path / "run", refiner_pretraining=0)
-    faults = _Faults(monkeypatch, at=0, after=True)
+    faults = _Faults(monkeypatch)
     restored = []
     monkeypatch.setattr(learners.RefinedLearner, "prepare", _once(learners.RefinedLearner.prepare))
     original = learners.RefinedLearner.restored
@@ -305,15 +299,29 @@ def test_a_run_that_is_stopped_after_a_step_of_the_refiner_goes_on_with_its_stat
     monkeypatch.setattr(learners.RefinedLearner, "restored", keep)
     with pytest.raises(KeyboardInterrupt):
         job.train(config)
+    with pytest.raises(_Killed):
+        job.train(config)
     stopped = faults.models[0].learner.steps
-    card = job.train(config)
     assert faults.numbers[0] == ROUNDS
     assert same(restored[0][0], stopped.trained.get_weights())
     assert same(restored[0][1], stopped.averaged.get_weights())
-    assert not same(faults.models[1].learner.steps.trained.get_weights(), restored[0][0])
+
+    spent = sum(charge.steps for charge in charges_of(config.model_dir))
+    assert spent >= ROUNDS + 2
+    said = []
+    with console.lines_to(said.append):
+        card = job.train(config)
+    assert any("steps after the last checkpoint were lost" in line for line in said)
+    assert same(restored[1][0], restored[0][0])
+    assert not same(faults.models[2].learner.steps.trained.get_weights(), restored[1][0])
     charges = charges_of(config.model_dir)
-    assert sum(charge.steps for charge in charges) == card.steps == ROUNDS + STEPS
+    plan = ledger.read_plan(job.RunDir(config.model_dir).ledger)
+    assert charges == plan.charges(0, ROUNDS + STEPS)
+    assert card.steps == ROUNDS + STEPS
     assert card.epsilon <= 10
+    assert len(faults.numbers) == len(set(faults.numbers))  # no step's noise is drawn twice
+    assert card.content["training"]["rounds_lost"] == []
+    assert np.isfinite(saved_model_sampler.load(config.model_dir).sample([3, 4], 0)).all()
 
 
 def _once(function):
@@ -326,25 +334,3 @@ def _once(function):
         return function(*args)
 
     return wrapped
-
-
-def test_a_step_of_the_refiner_that_kill_9_took_stays_spent_and_is_not_taken_again(
-    tmp_path, monkeypatch
-):
-    config = refined(tmp_path / "run", refiner_pretraining=0)
-    faults = _Faults(monkeypatch, at=1, after=False)
-    with pytest.raises(_Killed):
-        job.train(config)
-    spent = sum(charge.steps for charge in charges_of(config.model_dir))
-    assert spent >= ROUNDS + 2
-    said = []
-    with console.lines_to(said.append):
-        card = job.train(config)
-    assert any("steps after the last checkpoint were lost" in line for line in said)
-    charges = charges_of(config.model_dir)
-    plan = ledger.read_plan(job.RunDir(config.model_dir).ledger)
-    assert charges == plan.charges(0, ROUNDS + STEPS)
-    assert card.steps == ROUNDS + STEPS
-    assert len(faults.numbers) == len(set(faults.numbers))  # no step's noise is drawn twice
-    assert card.content["training"]["rounds_lost"] == []
-    assert np.isfinite(saved_model_sampler.load(config.model_dir).sample([3, 4], 0)).all()

@@ -237,7 +237,7 @@ def test_real_digits_are_trained_on_from_disk(tmp_path, tfds_dir, mechanism):
     if mechanism == "joint":
         config = small_config(tmp_path / "run", num_steps=10, **settings)
     else:
-        config = RunConfig(model_dir=str(tmp_path / "run"), num_atoms=1, **settings)
+        config = RunConfig(model_dir=str(tmp_path / "run"), num_atoms=1, latent_dim=9, **settings)
     card = job.train(config)
     assert card.dataset_size == 60_000
     assert card.steps == card.generator_updates
@@ -275,18 +275,18 @@ def count(draws, steps, most):
 for _ in batches.PoissonBatches(dataset, 1e-6).dataset(1):  # TensorFlow's own memory
     pass
 before = peak()
-drawn = count(batches.PoissonBatches(dataset, 50 / size), 1000, 10**9)
+drawn = count(batches.PoissonBatches(dataset, 50 / size), 200, 10**9)
 everything = batches.PoissonBatches(
     dataset, 1.0, overflow_probability=1e-30, in_parts=True, shards=2
 )
-passed = count(everything, 1, 6)
+passed = count(everything, 1, 4)
 print(drawn, everything.parts_per_step, passed, round(peak() - before))
 """
 
 
 @pytest.mark.slow
 def test_ten_million_records_take_no_more_memory_than_a_few_parts():
-    """1000 steps of 50 of them, and the first parts of a pass over all; 10 GB of images."""
+    """200 steps of 50 of them, and the first parts of a pass over all; 10 GB of images."""
     result = subprocess.run(
         [sys.executable, "-c", SIMULATED],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -296,7 +296,7 @@ def test_ten_million_records_take_no_more_memory_than_a_few_parts():
     )
     assert result.returncode == 0, result.stderr
     drawn, parts_per_step, passed, mib = map(int, result.stdout.split())
-    assert abs(drawn - 50_000) < 5 * np.sqrt(50_000)
+    assert abs(drawn - 10_000) < 5 * np.sqrt(10_000)
     assert parts_per_step == 20
-    assert passed == 6 * 250_000
+    assert passed == 4 * 250_000
     assert mib < 2000  # of 10 GB: a few parts of 256 MiB, and the records of a block

@@ -109,7 +109,7 @@ launch.run()
 
 @pytest.mark.slow
 @pytest.mark.parametrize("place", ["before the release", "before the checkpoint"])
-def test_a_round_that_kill_9_took_is_named_by_the_run_and_the_card(tmp_path, place):
+def test_a_round_that_kill_9_took_is_named_by_the_run_and_the_card(tmp_path, place, capsys):
     run = tmp_path / "run"
     flags = [f"--model_dir={run}", "--num_atoms=9", "--latent_dim=9", "--noreport"]
     killed = subprocess.run(
@@ -120,17 +120,11 @@ def test_a_round_that_kill_9_took_is_named_by_the_run_and_the_card(tmp_path, pla
     )
     assert killed.returncode == -signal.SIGKILL
     assert covered(run) == 4
-    again = subprocess.run(
-        [sys.executable, "-m", "tfdps.launch", *flags],
-        env=workers.environment(),
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert again.returncode == 0, again.stderr[-3000:]
+    assert launch.main(["tfdps", *flags]) == 0
+    said = capsys.readouterr().out
     lost = "1 of 5 rounds was lost: the round with 8 atoms"
-    assert f"{lost} will not be asked." in again.stdout
-    assert f"Done, but {lost} was never asked. Spent epsilon" in again.stdout
+    assert f"{lost} will not be asked." in said
+    assert f"Done, but {lost} was never asked. Spent epsilon" in said
     card = json.loads((run / "export" / "model_card.json").read_text())
     assert card["training"]["rounds_lost"] == ["with 8 atoms"]
     assert card["training"]["generator_updates"] == 4
@@ -267,10 +261,7 @@ def test_an_export_on_a_full_disk_is_made_when_there_is_space(tmp_path, small_di
     assert not list((disk / "run").glob("export*"))
     before = (disk / "run" / "ledger.jsonl").read_bytes()
     (disk / "filler").unlink()
-    again = subprocess.run(
-        run_on(disk), env=workers.environment(), capture_output=True, timeout=120
-    )
-    assert again.returncode == 0, again.stderr.decode()[-3000:]
+    assert launch.main(run_on(disk)[2:]) == 0
     assert (disk / "run" / "ledger.jsonl").read_bytes() == before
     assert saved_model_sampler.load(str(disk / "run")).sample([3], 0).shape == (1, 8, 8, 1)
 

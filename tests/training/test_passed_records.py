@@ -124,15 +124,17 @@ def test_the_report_says_how_the_records_are_passed(copied):
 
 
 @pytest.mark.slow
-def test_evaluation_and_audit_take_the_records(copied, records):
+def test_evaluation_and_audit_take_the_records(copied, records, short_networks):
     _, config = copied
     test = loading.load("digits", split="test")
     held_out = test.images, test.labels
     options = tfdps.EvaluationOptions(eval_samples=200, eval_quick=True, feature_cache="report")
-    results = tfdps.evaluate(config, options, records, held_out)
+    with short_networks():
+        results = tfdps.evaluate(config, options, records, held_out)
     assert results["test_set"] == {"name": "arrays", "split": "test", "num_records": 359}
     options = tfdps.EvaluationOptions(audit_parts="membership", feature_cache="report")
-    audited = tfdps.audit(config, options, records, held_out)
+    with short_networks():
+        audited = tfdps.audit(config, options, records, held_out)
     assert audited["membership"]["num_records"] > 0
     with pytest.raises(checks.UsageError, match="pass held-out records, test_dataset="):
         tfdps.evaluate(config, options, records)

@@ -135,10 +135,11 @@ def _image(values, shape):
 def steps_of(build, plan, dataset):
     """Returns the Steps of a short run, a list: each has what all runs of its round learned from.
 
-    Runs of few numbers are repeated, for noise to be seen by.
+    Runs of few numbers are repeated, for noise to be seen by; without noise one says all.
     """
     residuals, sizes = [], 0
-    while not residuals or (sizes < _ENOUGH_NUMBERS and len(residuals) < _MOST_RUNS):
+    most_runs = 1 if plan.noise_multiplier == shadow.QUIET else _MOST_RUNS
+    while not residuals or (sizes < _ENOUGH_NUMBERS and len(residuals) < most_runs):
         residuals.append(_residuals(build(plan), plan, dataset))
         sizes += sum(map(len, residuals[-1]))
     steps = zip(plan.noise_multipliers, *residuals, strict=True)

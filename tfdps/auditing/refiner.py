@@ -29,12 +29,17 @@ class Contributions:
     """
 
     def __init__(self, steps, state, rows):
-        self._steps, (weights, seed) = steps, state
+        self._steps = steps
         self._chunk = min(rows, steps.mechanism.chunk_size)
         self._denoiser = denoisers.Denoiser.from_config(steps.trained.get_config())
-        self._denoiser.set_weights(weights)
-        self._seed = seed
         self._gradient = tf.function(self._gradient_of)
+        self.begin(state)
+
+    def begin(self, state):
+        """Goes on from another state, of the same network."""
+        weights, self._seed = state
+        self._denoiser.set_weights(weights)
+        self._numbers = {}  # of each chunk, the step's public ones
 
     def of(self, records, place):
         """Returns what a unit adds, float64 [D].
@@ -58,16 +63,17 @@ class Contributions:
     def _views(self, records, place):
         steps, views, most = self._steps, self._steps._views, self._steps.mechanism.images_per_unit
         chunk, row = divmod(place, self._chunk)
-        in_chunk = self._chunk * most
-        seed = tf.constant(self._seed, tf.int32)
-        numbers = steps.numbers(chunk * in_chunk + tf.range(in_chunk), seed)
+        if chunk not in self._numbers:
+            in_chunk, seed = self._chunk * most, tf.constant(self._seed, tf.int32)
+            drawn = steps.numbers(chunk * in_chunk + tf.range(in_chunk), seed)
+            self._numbers[chunk] = [tensor.numpy() for tensor in drawn]
         seen = []
         for number, record in enumerate(records):
             if record is None:
                 continue
             image, label = record
             own = slice((row * most + number) * views, (row * most + number + 1) * views)
-            noise, levels, mirrored = (tensor.numpy()[own] for tensor in numbers)
+            noise, levels, mirrored = (array[own] for array in self._numbers[chunk])
             clean = np.asarray(image, np.float32) / 127.5 - 1
             clean = np.stack([clean[:, ::-1] if turned else clean for turned in mirrored])
             seen.append((clean, noise, levels, np.full(views, label, np.int32)))
@@ -165,10 +171,10 @@ def residuals(steps, learned, plan, dataset, draws):
     if not len(learned.steps) == learned.releases == plan.refiner_steps:
         # Something else than one release a step was paid for, or learned from.
         return [np.full(2, np.inf)] * plan.refiner_steps
-    found = []
+    found, most = [], draws.images_per_unit
+    own = Contributions(steps, learned.steps[0][0], draws.padded_size)
     for state, released in learned.steps:
-        own = Contributions(steps, state, draws.padded_size)
-        most = draws.images_per_unit
+        own.begin(state)
         parts = (_units(*map(np.asarray, batch), most) for batch in draws.dataset(1))
         found.append(released - sum(own.total(part) for part in parts))
     return found

@@ -134,7 +134,9 @@ class PerRecordMechanism:
     def _noise(spacings, stddev):
         """The integers that the chief adds to a sum, int64 [D]: of each element in its own steps."""
         noise = np.empty(len(spacings), np.int64)
-        for spacing in np.unique(spacings):
+        # Few of them, in runs: to sort them all would take a fifth of the time.
+        firsts = np.append(True, spacings[1:] != spacings[:-1])
+        for spacing in np.unique(spacings[firsts]):
             (places,) = np.nonzero(spacings == spacing)
             noise[places] = exact_gaussian.draw(len(places), stddev / spacing)
         return noise
