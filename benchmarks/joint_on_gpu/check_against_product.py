@@ -77,7 +77,6 @@ def compare(path):
     import training
 
     jax.config.update("jax_default_matmul_precision", "highest")
-    jax.config.update("jax_enable_x64", True)  # for the oracle below; the port's arrays are float32
     stored = np.load(path)
 
     def tree(prefix):
@@ -139,12 +138,14 @@ def _in_float64(images, draw, settings, shapes):
     import jax.numpy as jnp
     import training
 
-    wide = jax.tree.map(
-        lambda a: a.astype(jnp.float64) if a.dtype == jnp.float32 else a, (images, draw)
-    )
-    records = draw.records.astype(jnp.float64) / 127.5 - 1
-    pixels, draw = wide[0].reshape(len(images), -1), wide[1]._replace(records=records)
-    _, fresh, gradient = training.releases(pixels, draw.labels, draw, settings, shapes)
+    with jax.enable_x64(True):
+        pixels, draw, settings = jax.tree.map(
+            lambda a: jnp.asarray(a, jnp.float64) if a.dtype == jnp.float32 else a,
+            (images.reshape(len(images), -1), draw, jax.tree.map(np.float32, settings)),
+        )
+        draw = draw._replace(records=draw.records.astype(jnp.float64) / 127.5 - 1)
+        _, fresh, gradient = training.releases(pixels, draw.labels, draw, settings, shapes)
+        gradient, fresh = np.asarray(gradient), np.asarray(fresh)
     return gradient, fresh
 
 
