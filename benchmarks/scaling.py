@@ -127,7 +127,12 @@ def joint_step(config, on):
     from tfdps.training import builders
 
     dataset = clouds(on)
-    model = builders.build_model(config, dataset.spec, make_plan(config, dataset.size, num_classes=dataset.spec.num_classes), on=on)
+    model = builders.build_model(
+        config,
+        dataset.spec,
+        make_plan(config, dataset.size, num_classes=dataset.spec.num_classes),
+        on=on,
+    )
     model.authorize(10**9)
     probability, noise = IMAGES * on.count / dataset.size, model.learner.noise
     elements = elements_of(dataset, probability, on, 10**4, truncated=True, noise=noise)

@@ -73,7 +73,12 @@ def test_persons_count_as_the_square_root_of_their_images():
 
 def test_what_is_given_stays():
     config = chosen(60_000, num_atoms=3, latent_dim=7, grain=0.0, refiner="none")
-    assert (config.num_atoms, config.latent_dim, config.grain, config.refiner) == (3, 7, 0.0, "none")
+    assert (config.num_atoms, config.latent_dim, config.grain, config.refiner) == (
+        3,
+        7,
+        0.0,
+        "none",
+    )
     assert chosen(60_000).refiner == "mixed"
     assert chosen(60_000, (15, 15, 1)).refiner == "none"
     joint = chosen(60_000, mechanism="joint")
@@ -90,7 +95,9 @@ def test_noise_that_is_given_alone_counts_as_the_epsilon_it_comes_to():
 def test_the_line_names_each_choice_with_its_reason():
     _, choices = automatic.settled(RunConfig(), 60_000, num_classes=10, image_shape=GREY)
     line = automatic.line(choices)
-    assert line.startswith("Chosen, where nothing was given: --num_atoms=128 (6,000 records a class")
+    assert line.startswith(
+        "Chosen, where nothing was given: --num_atoms=128 (6,000 records a class"
+    )
     for name in ("latent_dim", "grain", "refiner"):
         assert f"--{name}=" in line
 
@@ -98,9 +105,7 @@ def test_the_line_names_each_choice_with_its_reason():
 def test_a_plan_needs_the_classes_or_the_atoms():
     with pytest.raises(UsageError, match="num_classes is missing: by it num_atoms"):
         tfdps.make_plan(RunConfig(), 1000)
-    assert tfdps.make_plan(RunConfig(), 1000, num_classes=10) == tfdps.make_plan(
-        chosen(1000), 1000
-    )
+    assert tfdps.make_plan(RunConfig(), 1000, num_classes=10) == tfdps.make_plan(chosen(1000), 1000)
 
 
 def test_account_says_what_it_chooses_as_the_run_will(capsys):

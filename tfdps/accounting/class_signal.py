@@ -11,9 +11,9 @@ _LOST, _FAINT = 0.3, 0.1
 def noise_to_signal(plan, num_classes):
     """Returns the noise of a mean image's slowest waves over an image's root mean square.
 
-    A class of n images whose sum has noise of standard deviation s times an image's root mean square on
-    each wave: 4 s / n. Of persons, whose m images are clipped as one, n is N sqrt(m) / L. The classes are
-    taken as equally large: how large each is, is private.
+    The sum of a class of n images has noise of standard deviation s, in units of an image's root mean
+    square, on each wave: 4 s / n. Of persons, whose m images are clipped as one, n is N sqrt(m) / L.
+    The classes are taken as equally large: how large each is, is private.
 
     Args:
       plan: a PrivacyPlan of rounds.
@@ -46,7 +46,8 @@ def word(plan, num_classes):
     each = f"{plan.dataset_size / num_classes:.3g} {units} a class"
     times = ratio / _FAINT
     mend = (
-        f"About {times:.2g} times as many {units}, or as much larger an epsilon, or fewer classes, would do."
+        f"About {times:.2g} times as many {units}, or as much larger an epsilon, or fewer classes, "
+        "would do."
     )
     if ratio >= _LOST:
         return (
@@ -54,6 +55,6 @@ def word(plan, num_classes):
             f"images of different classes will look alike. {mend}"
         )
     return (
-        f"Expect little: with {each} at this epsilon the noise leaves the average image of a class, and "
-        f"hardly more. A class with fewer images than that comes out worse. {mend}"
+        f"Expect little: with {each} at this epsilon the noise leaves the average image of a class, "
+        f"and hardly more. A class with fewer images than that comes out worse. {mend}"
     )

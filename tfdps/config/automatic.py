@@ -1,7 +1,7 @@
 """Settings that are chosen where they are not given, from what is public of a run alone.
 
-The rules were fitted to settings that were tuned by hand on the training splits of MNIST, Fashion-MNIST and
-CIFAR-10 at epsilon 10, 1 and 0.2, and on the 8x8 digits: benchmarks/recipe.md has what they reach.
+The rules were fitted to settings that were tuned by hand on the training splits of MNIST,
+Fashion-MNIST and CIFAR-10 at epsilon 10, 1 and 0.2: benchmarks/recipe.md has what they reach.
 """
 
 import dataclasses
@@ -39,8 +39,8 @@ def settled(
 ) -> tuple["RunConfig", list[Choice]]:
     """Returns (`config` with the settings that it leaves open, what was chosen).
 
-    Guarantee: the choice is a function of its arguments, which are declared and public: settings, N, the
-    number of classes and the images' shape. No record is read.
+    Guarantee: the choice is a function of its arguments, which are declared and public: settings, N,
+    the number of classes and the images' shape. No record is read.
 
     Args:
       config: a RunConfig.
@@ -90,8 +90,10 @@ def _choices(config, units, num_classes, image_shape):
     of_class = images / num_classes
     atoms = of_class * epsilon**_OF_EPSILON / _RECORDS_AN_ATOM
     atoms = 2 ** int(math.log2(min(_MOST_ATOMS, max(1.0, atoms))))
-    counted = f"{of_class:,.0f} records a class" if not config.person else (
-        f"{units:,} persons in {num_classes} classes"
+    counted = (
+        f"{of_class:,.0f} records a class"
+        if not config.person
+        else (f"{units:,} persons in {num_classes} classes")
     )
     yield Choice("num_atoms", atoms, f"{counted} at epsilon {epsilon:.3g}")
     if image_shape is None:
@@ -109,7 +111,9 @@ def _choices(config, units, num_classes, image_shape):
     yield Choice("grain", grain, of_what)
     side = min(image_shape[:2])
     refined = side >= _SMALLEST_REFINED
-    why = "for images that look real, whatever they show" if refined else f"{side} pixels are too few"
+    why = (
+        "for images that look real, whatever they show" if refined else f"{side} pixels are too few"
+    )
     yield Choice("refiner", "mixed" if refined else "none", why)
 
 

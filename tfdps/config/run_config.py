@@ -135,7 +135,8 @@ class RunConfig(data_settings.DataSettings):
     num_atoms: typing.Optional[int] = setting(
         None,
         "mixture: atoms a class, each a mean and spreads of its own; default: chosen by N, the number "
-        "of classes and epsilon. Six thousand records a class carry 128 at epsilon 10, 32 at 1, 8 at 0.2.",
+        "of classes and epsilon. Six thousand records a class carry 128 at epsilon 10, 32 at 1, 8 at "
+        "0.2.",
         resume=GUARANTEE,
     )
     grain: typing.Optional[float] = setting(
@@ -171,7 +172,8 @@ class RunConfig(data_settings.DataSettings):
         "default 0.4, for scenes 0.3. More of it hides more of the mixture, and makes up more.",
     )
     refiner_levels: typing.Optional[int] = setting(
-        None, "The steps in which the refiner takes the noise out; default 3, for shapes 5, for mixed 4."
+        None,
+        "The steps in which the refiner takes the noise out; default 3, for shapes 5, mixed 4.",
     )
     refiner_width: int = setting(32, "Channels of the denoiser, a multiple of 8.", resume=MODEL)
     refiner_pretraining: int = setting(
@@ -223,7 +225,7 @@ class RunConfig(data_settings.DataSettings):
         checks.field_types(self)
         if self.refiner == "none" and "refiner" in self._entry.without_use:
             object.__setattr__(self, "refiner", None)  # which says as much there
-        defaults = {**self._entry.defaults, **refiners.DEFAULTS.get(self.refiner, {})}
+        defaults = {**self._entry.defaults, **refiners.DEFAULTS.get(self.refiner or "none", {})}
         if self.person is not None:
             defaults = {**defaults, "images_per_person": _IMAGES_PER_PERSON}
         for name, value in defaults.items():

@@ -69,14 +69,13 @@ def num_classes_of(config):
     if source == "tfds":
         from tfdps.data import tfds_images
 
-        return tfds_images.num_classes(
-            config.dataset, data_dir=config.data_dir, label=config.label
-        )
+        return tfds_images.num_classes(config.dataset, data_dir=config.data_dir, label=config.label)
     if source == "arrays":
         raise checks.UsageError(
             f"class_names is missing: the classes of {config.dataset} are declared. Give --class_names."
         )
-    return len(_listing(config.dataset, "train", None, config.labels_csv, None).class_names)
+    found = listings.listing(location.path(config.dataset), csv_path=config.labels_csv)
+    return len(found.class_names)
 
 
 def counted_of(config):

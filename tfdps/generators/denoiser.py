@@ -149,7 +149,10 @@ def _network(image_shape, num_classes, width):
 
 
 def patch_side(image_shape):
-    """Returns the side of a patch: 2 for sides up to 40 pixels, and twice that for every doubling: 20 patches a side at most."""
+    """Returns the side of a patch: 2 for images of up to 40 pixels a side, doubled with them.
+
+    So there are 20 patches a side at most.
+    """
     return 2 ** max(1, math.ceil(math.log2(max(image_shape[:2]) / 20)))
 
 

@@ -66,7 +66,11 @@ def write_report(model_dir: str | os.PathLike[str], *, public: bool = False) -> 
     run = RunDir(model_dir)
     config, spec, num_records = run.read()
     sampler = saved_model_sampler.load(run.root)
-    plan = ledger.read_plan(run.ledger) if config.private else make_plan(config, num_records, num_classes=spec.num_classes)
+    plan = (
+        ledger.read_plan(run.ledger)
+        if config.private
+        else make_plan(config, num_records, num_classes=spec.num_classes)
+    )
     evaluation, audit = _measurements(run, sampler.card, public=public)
     if public:
         _refuse_false_claims(plan, audit)

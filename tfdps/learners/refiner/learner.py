@@ -89,7 +89,7 @@ class RefinedLearner:
         return cls(
             rounds,
             steps=steps,
-            family=config.refiner,
+            family=config.refiner or "none",
             pretraining_steps=config.refiner_pretraining,
             on=on,
         )

@@ -1,7 +1,7 @@
-"""Denoisers that have learned from procedural images already: files of the package, a few hundred kB each.
+"""Denoisers that have learned from procedural images already: files of the package.
 
-What a denoiser learns there is a function of public numbers (see `pretraining`), so it need not be learned
-again in every run. `benchmarks/pretrained.py` makes the files.
+What a denoiser learns there is a function of public numbers (see `pretraining`), so it need not be
+learned again in every run. `benchmarks/pretrained.py` makes the files, of a few hundred kB each.
 """
 
 import pathlib
@@ -10,7 +10,11 @@ import numpy as np
 
 from tfdps.generators import denoiser as denoisers
 
-FAMILY, STEPS, WIDTH = "mixed", 1500, 32  # of those that are kept: what a run has where nothing is given
+FAMILY, STEPS, WIDTH = (
+    "mixed",
+    1500,
+    32,
+)  # of those that are kept: what a run has where nothing is given
 _FOLDER = pathlib.Path(__file__).parent / "pretrained"
 
 

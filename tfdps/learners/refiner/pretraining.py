@@ -22,9 +22,12 @@ _RISING = 100
 
 
 def prepare(denoiser, family, *, steps):
-    """Gives a Denoiser what it learns from procedural images; returns None. Arguments as for `pretrain`.
+    """Gives a Denoiser what it learns from procedural images; returns None.
 
     Guarantee: reads no data.
+
+    Args:
+      denoiser, family, steps: as for `pretrain`.
     """
     settings = {"family": family, "steps": steps, "width": denoiser.width}
     if pretrained.is_kept(denoiser.image_shape, **settings):
