@@ -56,7 +56,7 @@ class TestOneCommandAgain:
         run, loaded = run_dir.RunDir(str(tmp_path / "run")), loading.load_of(config)
         run.keep_fingerprint(loaded.fingerprint)
         run.write(config, loaded.spec, loaded.size)
-        ledger.open_ledger(run.ledger, plan.make_plan(config, loaded.size)).close()
+        ledger.open_ledger(run.ledger, plan.make_plan(config, loaded.size, num_classes=2)).close()
         kept = {path: path.read_bytes() for path in run.root.iterdir()}
         yield [*flags_given, f"--model_dir={run.root}"], folder, kept
         assert {path: path.read_bytes() for path in run.root.iterdir()} == kept

@@ -7,7 +7,7 @@ from tfdps import checks
 from tfdps.config import refiners
 from tfdps.data import procedural
 
-FAMILIES = ("strokes", "shapes", "scenes")
+FAMILIES = ("strokes", "shapes", "scenes", "mixed")
 
 
 def images(family, num=6, *, image_shape=(16, 16, 1), seed=0):
@@ -92,7 +92,7 @@ def test_strokes_are_as_wide_a_part_of_a_small_image_as_of_a_large_one():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"family": "faces"}, "family must be one of strokes, shapes, scenes; received 'faces'"),
+        ({"family": "faces"}, "family must be one of strokes, shapes, scenes, mixed; received 'faces'"),
         ({"image_shape": (8, 8, 2)}, "channels must be one of 1, 3; received 2"),
         ({"num": 0}, "num must be >= 1, received 0"),
         ({"seed": -1}, "seed must be >= 0, received -1"),

@@ -240,7 +240,7 @@ def test_data_that_one_worker_refuses_are_refused_by_all_and_nothing_is_written(
     assert not list(run.root.iterdir())
     config = RunConfig(dataset=f"folder:{tmp_path / '0' / 'images'}", latent_dim=5, image_size=4)
     run.write(config, dataclasses.replace(loaded.spec, class_names=("a", "z")), loaded.size)
-    ledger.open_ledger(run.ledger, plan.make_plan(config, loaded.size)).close()
+    ledger.open_ledger(run.ledger, plan.make_plan(config, loaded.size, num_classes=2)).close()
     before = {path: path.read_bytes() for path in run.root.iterdir()}
     for said in workers.job("other_data", tmp_path, num_workers=2):
         assert "are not the run's: received b, a; the run at" in said

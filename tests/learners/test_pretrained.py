@@ -64,7 +64,7 @@ def test_what_is_kept_is_written_and_read_back(tmp_path, monkeypatch):
     assert not pretrained.is_kept((10, 10, 3), **SETTINGS)
     pretrained.restore(other)
     for kept, read in zip(denoiser.weights, other.weights, strict=True):
-        rows = denoisers.NUM_FEATURES if len(kept.shape) == 2 else len(kept)
+        rows = denoisers.NUM_FEATURES if len(kept.shape) == 2 else kept.shape[0]
         np.testing.assert_array_equal(np.asarray(kept)[:rows], np.asarray(read)[:rows])
         assert not np.asarray(read)[rows:].any()
 

@@ -64,15 +64,17 @@ class TestRecordsAnAtom:
         assert ("--num_atoms" in word) == (said is not None)
 
     def test_it_is_said_before_the_first_step(self):
-        config = RunConfig(num_atoms=50)
+        settings = {"latent_dim": 5, "grain": 1.0, "refiner": "none"}
+        config = RunConfig(num_atoms=50, **settings)
         spec = DatasetSpec("x", (8, 8, 1), NAMES)
         dataset = Dataset(np.zeros((1000, 8, 8, 1), np.uint8), np.zeros(1000), spec)
         plan, on = make_plan(config, 1000), replicas.of_config(config)
         lines = list(plan_lines.of_run(config, plan, dataset, on))
-        assert len(lines) == 4
+        assert len(lines) == 5
         assert "50 atoms in each class are 0.8 records an atom" in lines[2]
-        enough = RunConfig(num_atoms=4)
-        assert len(list(plan_lines.of_run(enough, plan, dataset, on))) == 3
+        assert lines[3].startswith("Expect little: with 10 records a class")
+        enough = RunConfig(num_atoms=4, **settings)
+        assert len(list(plan_lines.of_run(enough, plan, dataset, on))) == 4
 
     @pytest.mark.parametrize(("names", "each"), [(None, "at most 0.1"), ("a,b,c,d", "0.05")])
     def test_account_says_it_last(self, names, each):

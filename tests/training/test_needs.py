@@ -16,6 +16,7 @@ import tfdps
 from conftest import ROOT
 from tfdps import checks
 from tfdps.accounting import round_shares
+from tfdps.config import flags
 from tfdps.data.dataset import DatasetSpec
 from tfdps.generators import networks
 from tfdps.learners.per_record import class_rounds, learner, rounds
@@ -25,6 +26,7 @@ from tfdps.mechanisms.moments import Release
 from tfdps.training import free_memory, job, needs, plan_lines
 
 GB = 1e9
+SETTINGS = {"num_atoms": 4, "latent_dim": 51, "grain": 1.0, "refiner": "none"}
 
 
 def spec_of(side, channels=3, classes=10):
@@ -32,7 +34,7 @@ def spec_of(side, channels=3, classes=10):
 
 
 def memory_of(side, num_records=2000, **settings):
-    return needs.of_run(tfdps.RunConfig(**settings), spec_of(side), num_records).memory
+    return needs.of_run(tfdps.RunConfig(**{**SETTINGS, **settings}), spec_of(side), num_records).memory
 
 
 def test_memory_grows_with_pixels_and_not_with_their_square():
@@ -45,14 +47,14 @@ def test_memory_grows_with_pixels_and_not_with_their_square():
 
 def test_time_grows_with_records_and_pixels():
     def seconds(side, num_records):
-        return needs.of_run(tfdps.RunConfig(), spec_of(side), num_records).seconds
+        return needs.of_run(tfdps.RunConfig(**SETTINGS), spec_of(side), num_records).seconds
 
     assert seconds(32, 2000) < seconds(128, 2000) < 600
     assert seconds(128, 20_000) < 10 * seconds(128, 2000)
 
 
 def test_a_run_that_cannot_fit_is_refused_with_the_number_and_what_would_fit():
-    config = tfdps.RunConfig(num_atoms=64)
+    config = tfdps.RunConfig(**{**SETTINGS, "num_atoms": 64})
     with pytest.raises(checks.UsageError) as refused:
         needs.refuse_what_cannot_fit(config, spec_of(256), 500, available=8 * GB)
     message = str(refused.value)
@@ -68,7 +70,7 @@ def test_a_run_that_cannot_fit_is_refused_with_the_number_and_what_would_fit():
 
 
 def test_a_generator_that_no_onnx_file_holds_is_refused():
-    config = tfdps.RunConfig(num_atoms=1000)
+    config = tfdps.RunConfig(**{**SETTINGS, "num_atoms": 1000})
     with pytest.raises(checks.UsageError, match="an ONNX file holds 2.1 GB at most"):
         needs.refuse_what_cannot_fit(config, spec_of(256), 5000, available=1e15)
 
@@ -181,7 +183,8 @@ def test_large_colour_images_train_in_four_gigabytes(tmp_path):
     peak, card = measured_run(tmp_path, count, side)
     assert card["generator"]["image_shape"] == [side, side, 3]
     assert peak < 4 * GB
-    expected = needs.of_run(tfdps.RunConfig(), spec_of(side, classes=2), count).memory
+    config = flags.recorded(card["training"]["flags"])
+    expected = needs.of_run(config, spec_of(side, classes=2), count).memory
     assert peak < 1.1 * expected
     assert expected < 2 * peak
 

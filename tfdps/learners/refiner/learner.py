@@ -42,7 +42,7 @@ class RefinedLearner:
 
     Examples:
       >>> import tfdps
-      >>> config = tfdps.RunConfig(refiner="strokes")
+      >>> config = tfdps.RunConfig(num_atoms=1, refiner="strokes")
       >>> digits = tfdps.load_dataset("digits")
       >>> model = tfdps.training.build_model(config, digits.spec, tfdps.make_plan(config, digits.size))
       >>> model.learner.generator.get_layer("refined").shape.levels
