@@ -92,7 +92,10 @@ def test_strokes_are_as_wide_a_part_of_a_small_image_as_of_a_large_one():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"family": "faces"}, "family must be one of strokes, shapes, scenes, mixed; received 'faces'"),
+        (
+            {"family": "faces"},
+            "family must be one of strokes, shapes, scenes, mixed; received 'faces'",
+        ),
         ({"image_shape": (8, 8, 2)}, "channels must be one of 1, 3; received 2"),
         ({"num": 0}, "num must be >= 1, received 0"),
         ({"seed": -1}, "seed must be >= 0, received -1"),

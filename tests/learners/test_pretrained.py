@@ -7,7 +7,7 @@ from tfdps.data.procedural import families
 from tfdps.generators import denoiser as denoisers
 from tfdps.learners.refiner import pretrained, pretraining
 
-KEPT = [(28, 28, 1), (32, 32, 1), (16, 40, 1), (32, 32, 3), (64, 64, 3)]
+KEPT = [(28, 28, 1), (32, 32, 1), (16, 40, 1), (32, 32, 3)]
 SETTINGS = {
     "family": pretrained.FAMILY,
     "steps": pretrained.STEPS,

@@ -72,7 +72,7 @@ class TestRecordsAnAtom:
         lines = list(plan_lines.of_run(config, plan, dataset, on))
         assert len(lines) == 5
         assert "50 atoms in each class are 0.8 records an atom" in lines[2]
-        assert lines[3].startswith("Expect little: with 10 records a class")
+        assert lines[3].startswith("Expect little: with 40 records a class")
         enough = RunConfig(num_atoms=4, **settings)
         assert len(list(plan_lines.of_run(enough, plan, dataset, on))) == 4
 

@@ -34,7 +34,9 @@ def spec_of(side, channels=3, classes=10):
 
 
 def memory_of(side, num_records=2000, **settings):
-    return needs.of_run(tfdps.RunConfig(**{**SETTINGS, **settings}), spec_of(side), num_records).memory
+    return needs.of_run(
+        tfdps.RunConfig(**{**SETTINGS, **settings}), spec_of(side), num_records
+    ).memory
 
 
 def test_memory_grows_with_pixels_and_not_with_their_square():
