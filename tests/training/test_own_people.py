@@ -21,6 +21,7 @@ def of_digits():
     )
 
 
+@pytest.mark.slow
 def test_a_dataset_with_units_trains_as_it_is(tmp_path):
     config = small_config(
         tmp_path / "run", dataset="arrays:ours", person="passed", images_per_person=6, num_steps=4
@@ -30,6 +31,7 @@ def test_a_dataset_with_units_trains_as_it_is(tmp_path):
     assert not tfdps.verify(tmp_path / "run").problems
 
 
+@pytest.mark.slow
 def test_a_patient_id_is_in_no_file_of_a_run(tmp_path):
     pytest.importorskip("pydicom", reason="reads DICOM: pip install 'tfdps[dicom]'")
     import pydicom
