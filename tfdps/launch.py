@@ -149,7 +149,7 @@ def _account(values, config):
     del values
     from tfdps.accounting import account_lines, plan
     from tfdps.config import automatic
-    from tfdps.data import counting
+    from tfdps.data import counting, names
 
     size, lines = config.dataset_size, ()
     if size is None:
@@ -159,7 +159,7 @@ def _account(values, config):
         print(line)
     classes = None
     if config.chosen_where_open and config.num_atoms is None:
-        if config.class_names is None and config.dataset != "digits":
+        if config.class_names is None and names.source(config.dataset) == "tfds":
             startup.load_tensorflow()
         classes = counting.num_classes_of(config)
         config, choices = automatic.settled(config, size, num_classes=classes)

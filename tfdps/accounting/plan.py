@@ -168,9 +168,9 @@ def make_plan(
       num_classes: L, by which num_atoms is chosen where `config` leaves it open.
 
     Raises:
-      UsageError: when both num_atoms and num_classes are missing, the target cannot be met,
-        delta is not below 1/N, N is below B, num_steps is
-        not the number of rounds, or there would be more noise than releases have room for.
+      UsageError: when both num_atoms and num_classes are missing, the target cannot be met, delta
+        is not below 1/N, N is below B, num_steps is not the number of rounds, or there would be more
+        noise than releases have room for.
 
     Examples:
       >>> import tfdps

@@ -76,6 +76,11 @@ def line(choices: typing.Sequence[Choice]) -> str:
     return f"Chosen, where nothing was given: {', '.join(each)}."
 
 
+def of_run(config: "RunConfig") -> dict[str, typing.Any]:
+    """Returns what a RunConfig has of the settings that may be left open, {name: value or None}."""
+    return {name: getattr(config, name) for name in config.chosen_where_open}
+
+
 def kept(config: "RunConfig", chosen: dict[str, typing.Any]) -> "RunConfig":
     """Returns `config` with what it leaves open as it was `chosen` before, {name: value}."""
     still = {name: chosen[name] for name in chosen if getattr(config, name) is None}

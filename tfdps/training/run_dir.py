@@ -133,8 +133,7 @@ class RunDir:
             private run has lost its ledger.
         """
         old, spec, num_records = self.read()
-        chosen = {name: getattr(old, name) for name in new.chosen_where_open}
-        new = automatic.kept(new, chosen)
+        new = automatic.kept(new, {**automatic.of_run(new), **automatic.of_run(old)})
         if old.private and not self.ledger.exists():
             raise checks.UsageError(
                 f"the run at {self.root} has lost its ledger {self.ledger.name}: the privacy spent is "

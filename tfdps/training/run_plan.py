@@ -22,8 +22,7 @@ def settled(on, run, config, dataset):
     """
 
     def as_it_was():
-        config_then = run.read()[0] if run.started else config
-        return json.dumps({name: getattr(config_then, name) for name in config.chosen_where_open})
+        return json.dumps(automatic.of_run(run.read()[0] if run.started else config))
 
     kept = on.on_chief(as_it_was)
     if on.num_workers > 1:
