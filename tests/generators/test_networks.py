@@ -135,6 +135,29 @@ def test_mlp_has_about_a_million_weights_at_28x28():
     assert not model.non_trainable_weights
 
 
+@pytest.mark.parametrize(
+    ("name", "weights"),
+    [
+        # z and an embedding of 8 labels; three convolutions; their scales and shifts; the last one.
+        ("dcgan", 80 + 7 * 7 * 64 * 24 + 16 * (64 * 32 + 32 * 16) + 2 * 112 + 9 * 16 + 1),
+        ("mlp", (26 + 1) * 64 + 2 * 65 * 64 + 65 * 784),
+    ],
+)
+def test_a_narrow_generator_has_so_many_weights(name, weights):
+    shape = {"image_shape": (28, 28, 1), "num_classes": 10, "latent_dim": 16}
+    model = networks.build(name, width=64, **shape)
+    assert trainable_parameters(model) == weights
+    images = model([np.zeros([3, 16], np.float32), np.array([0, 1, 2])])
+    assert images.shape == (3, 28, 28, 1)
+
+
+def test_a_narrow_biggan_keeps_its_blocks():
+    shape = {"image_shape": (16, 16, 3), "num_classes": 2, "latent_dim": 4}
+    narrow, wide = networks.build("biggan", width=32, **shape), networks.build("biggan", **shape)
+    assert len(narrow.layers) == len(wide.layers)
+    assert trainable_parameters(narrow) < trainable_parameters(wide) / 30
+
+
 @pytest.mark.parametrize("side", [8, 16, 64])
 def test_biggan_adds_an_up_block_for_every_doubling(side):
     model = networks.build("biggan", image_shape=(side, side, 3), num_classes=2, latent_dim=4)

@@ -188,6 +188,17 @@ def test_no_mechanism_passes_the_gradient_and_says_it_is_not_private():
     assert none.sensitivity == np.inf
 
 
+def test_the_public_gradient_is_clipped_to_its_share_and_the_private_one_is_not():
+    own, gradient = mechanism(fresh_clip=0.3), gradient_of_norm(9.0)
+    np.testing.assert_allclose(
+        own.limit_public(gradient), gradient * 0.3 * CLIP_NORM / 9.0, rtol=1e-5
+    )
+    released = noiseless(own.release)(gradient)
+    np.testing.assert_allclose(released, gradient * CLIP_NORM / 9.0, atol=2 * own.spacing)
+    with pytest.raises(checks.UsageError, match=r"fresh_clip must be in \(0, 1\], received 0"):
+        mechanism(fresh_clip=0)
+
+
 @pytest.mark.parametrize("name", ["clip_norm", "noise_multiplier"])
 @pytest.mark.parametrize("value", [0.0, -1.0, np.nan, np.inf])
 def test_settings_without_a_guarantee_are_refused(name, value):

@@ -163,6 +163,17 @@ def test_the_update_is_adam_on_the_release_pulled_back_through_the_generator(dig
         np.testing.assert_allclose(ours.numpy(), theirs.numpy(), atol=2e-3)
 
 
+def test_the_learning_rate_falls_by_half_a_cosine(digits):
+    model = model_of(digits, learning_rate=0.1, learning_rate_schedule="cosine", num_steps=4)
+    rates = []
+    for _ in range(4):
+        rates.append(float(model.learner.optimizer.learning_rate))
+        model.train_step([noisy_batch_of(digits, [1, 2], model)])
+    expected = [0.05 * (1 + np.cos(np.pi * step / 4)) for step in range(4)]
+    np.testing.assert_allclose(rates, expected, rtol=1e-5)
+    assert float(model.learner.optimizer.learning_rate) == pytest.approx(0, abs=1e-7)
+
+
 @pytest.mark.slow
 def test_the_loss_sees_pixels_from_minus_one_to_one_and_scaled_labels(digits, model):
     images, labels, weights = batch_of(digits, [4, 7, 11])

@@ -19,12 +19,15 @@ _GRADIENT_DEFAULTS = {
 _GRADIENTS_ONLY = (
     "loss",
     "debias_ratio",
+    "fresh_clip",
     "cost",
     "cost_l1_weight",
     "schedule",
     "schedule_exponent",
     "label_scale",
+    "generator_width",
     "learning_rate",
+    "learning_rate_schedule",
     "weight_decay",
     "ema_decay",
     "precision",
@@ -87,7 +90,6 @@ class MechanismEntry:
 _OF_GRADIENTS: dict[str, typing.Any] = {
     "defaults": _GRADIENT_DEFAULTS,
     "chosen_where_open": (),
-    "without_use": _MIXTURE_ONLY,
     "generators": ("mlp", "dcgan", "biggan"),
     "steps_are_rounds": False,
     "clip_norm_is_relative": False,
@@ -104,6 +106,7 @@ _ENTRIES = (
             "clipped to clip_norm are at most twice clip_norm apart."
         ),
         audit="tfdps.auditing.joint",
+        without_use=_MIXTURE_ONLY,
         **_OF_GRADIENTS,
     ),
     MechanismEntry(
@@ -137,6 +140,7 @@ _ENTRIES = (
         private=False,
         sensitivity_meaning="Nothing limits what one record changes.",
         audit=None,
+        without_use=(*_MIXTURE_ONLY, "fresh_clip"),  # nothing is clipped
         **_OF_GRADIENTS,
     ),
 )

@@ -17,7 +17,6 @@ _SMALLEST = {
     "dataset_size": 2,
     "image_size": 4,
     "refiner_levels": 1,
-    "refiner_width": 8,
     "refiner_pretraining": 0,
     "refiner_steps": 0,
     "refiner_batch_size": 1,
@@ -75,6 +74,7 @@ def check(config, entry):
     for name, smallest in _SMALLEST.items():
         if getattr(config, name) is not None:
             checks.at_least(name, getattr(config, name), smallest)
+    _check_multiple("generator_width", config.generator_width, of=4)
     _check_mechanism(config, entry)
     _check_refiner(config)
     _check_person(config)
@@ -82,6 +82,7 @@ def check(config, entry):
         raise checks.UsageError(f"--tpu={config.tpu} needs --strategy=tpu.")
     checks.fraction("delta", config.delta)
     checks.fraction("debias_ratio", config.debias_ratio, zero=True, one=True)
+    checks.fraction("fresh_clip", config.fresh_clip, one=True)
     checks.fraction("ema_decay", config.ema_decay, zero=True)
 
 
@@ -117,14 +118,16 @@ def _check_refiner(config):
         raise checks.UsageError(
             f"refiner_start must be from 0.03 to 1, received {config.refiner_start}."
         )
-    if config.refiner_width % 8:
-        raise checks.UsageError(
-            f"refiner_width must be a multiple of 8, received {config.refiner_width}."
-        )
+    _check_multiple("refiner_width", config.refiner_width, of=8)
     if not config.refined:
         _check_unused(config, ("refiner_",), "without a refiner: give --refiner")
     elif not config.refiner_steps:
         _check_unused(config, _OF_PRIVATE_STEPS, "without private steps: give --refiner_steps")
+
+
+def _check_multiple(name, value, *, of):
+    if value is not None and (value < of or value % of):
+        raise checks.UsageError(f"{name} must be a multiple of {of}, received {value}.")
 
 
 def _check_person(config):

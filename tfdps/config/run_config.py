@@ -11,6 +11,7 @@ COSTS = ("l2", "l1+l2")
 SCHEDULES = ("converged", "reference")
 LOSSES = ("semi_debiased", "plain")
 GENERATORS = ("mlp", "dcgan", "biggan", "mixture")
+LEARNING_RATE_SCHEDULES = ("constant", "cosine")
 ACCOUNTANTS = ("rdp", "pld")
 STRATEGIES = ("one", "mirrored", "multiworker", "tpu")
 PRECISIONS = ("float32", "bfloat16")
@@ -101,6 +102,11 @@ class RunConfig(data_settings.DataSettings):
     debias_ratio: float = setting(
         0.2, "p: the fraction of the batch that is drawn afresh for the debiasing term, in [0, 1]."
     )
+    fresh_clip: float = setting(
+        1.0,
+        "joint: L2 bound on the gradient of the images drawn afresh, over clip_norm, in (0, 1]. That "
+        "gradient holds no private data; a smaller bound makes it weigh less.",
+    )
     cost: str = setting("l2", "Ground cost: ||a-b||^2, or ||a-b||^2 + m ||a-b||_1.", choices=COSTS)
     cost_l1_weight: float = setting(1.0, "m of the l1+l2 cost.")
     regularization: float = setting(
@@ -132,6 +138,13 @@ class RunConfig(data_settings.DataSettings):
         "subspace that images vary in; default: chosen by N, epsilon and the number of pixels.",
         resume=MODEL,
     )
+    generator_width: typing.Optional[int] = setting(
+        None,
+        "mlp, dcgan, biggan: units or channels of the widest layer, a multiple of 4; default: mlp 512, "
+        "dcgan and biggan 256. dcgan halves it twice. A small generator takes less time a step, and "
+        "noise has fewer ways to move it.",
+        resume=MODEL,
+    )
     num_atoms: typing.Optional[int] = setting(
         None,
         "mixture: atoms a class, each a mean and spreads of its own; default: chosen by N, the number "
@@ -152,7 +165,13 @@ class RunConfig(data_settings.DataSettings):
         None, "mixture: mirrors half of the images; default off. Not for digits or letters."
     )
 
-    learning_rate: float = setting(1e-3, "Adam's learning rate.")
+    learning_rate: float = setting(1e-3, "Adam's learning rate, at first.")
+    learning_rate_schedule: str = setting(
+        "constant",
+        "constant, or cosine: the learning rate falls to 0 by half a cosine over the run's steps.",
+        resume=MODEL,
+        choices=LEARNING_RATE_SCHEDULES,
+    )
     weight_decay: float = setting(1e-5, "Weight of the L2 term on the generator's weights.")
     ema_decay: float = setting(0.999, "Decay of the averaged weights that are exported, in [0, 1).")
 

@@ -1,6 +1,7 @@
 """Conditional Keras generators, from (z, labels) to images in [-1, 1]."""
 
 import contextlib
+import math
 from collections.abc import Callable, Sequence
 
 import keras
@@ -19,6 +20,7 @@ def build(
     image_shape: Sequence[int],
     num_classes: int,
     latent_dim: int,
+    width: int | None = None,
     num_atoms: int = 1,
     refiner: RefinerShape | None = None,
     precision: str = "float32",
@@ -36,6 +38,8 @@ def build(
       image_shape: (height, width, channels).
       num_classes: the number of labels.
       latent_dim: the dimension of z; 1 + the number of coordinates for "mixture".
+      width: units or channels of the widest layer, a multiple of 4; None: 512 for "mlp", 256 for
+        "dcgan", which halves it twice, and for "biggan". The mixture has none.
       num_atoms: Gaussians in each class, for "mixture" alone.
       refiner: what makes the mixture's images look real, get_layer("refined") of the model: see
         refinement.Refinement; None: nothing.
@@ -61,7 +65,9 @@ def build(
     checks.at_least("latent_dim", latent_dim, 1)
     z = keras.Input((latent_dim,), dtype="float32", name="z")
     labels = keras.Input((), dtype="int32", name="labels")
-    settings = {"num_atoms": num_atoms, "refiner": refiner} if name == "mixture" else {}
+    settings: dict = {"num_atoms": num_atoms, "refiner": refiner}
+    if name != "mixture":
+        settings = {} if width is None else {"width": width}
     with _computing_in(precision):
         images = _BODIES[name](z, labels, tuple(image_shape), num_classes, **settings)
     if precision != "float32":
@@ -76,6 +82,7 @@ def of_run(config, spec, *, precision="float32"):
         image_shape=spec.image_shape,
         num_classes=spec.num_classes,
         latent_dim=config.latent_dim,
+        width=config.generator_width,
         num_atoms=config.num_atoms or 1,
         refiner=_refiner_of(config),
         precision=precision,
@@ -153,22 +160,21 @@ def _layers_of(model, kind):
     return [layer for layer in model._flatten_layers() if isinstance(layer, kind)]
 
 
-def _mlp(z, labels, image_shape, num_classes):
-    """Returns images of three Dense layers of 512; about one million weights at 28x28."""
+def _mlp(z, labels, image_shape, num_classes, *, width=512):
+    """Returns images of three Dense layers of `width`; of 512 they have about one million weights at 28x28."""
     one_hot = keras.layers.CategoryEncoding(num_classes, output_mode="one_hot")(labels)
     x = keras.layers.Concatenate()([z, one_hot])
     for _ in range(3):
-        x = keras.layers.Dense(512, kernel_initializer="he_normal")(x)
+        x = keras.layers.Dense(width, kernel_initializer="he_normal")(x)
         x = keras.layers.LeakyReLU(0.2)(x)
-    height, width, channels = image_shape
-    x = keras.layers.Dense(height * width * channels, activation="tanh")(x)
+    x = keras.layers.Dense(math.prod(image_shape), activation="tanh")(x)
     return keras.layers.Reshape(image_shape, name="images")(x)
 
 
-def _dcgan(z, labels, image_shape, num_classes):
-    """Returns images of transposed convolutions; 957,969 trainable weights for 28x28x1."""
-    height, width, channels = image_shape
-    if height % 4 or width % 4:
+def _dcgan(z, labels, image_shape, num_classes, *, width=256):
+    """Returns images of transposed convolutions; 957,969 trainable weights for 28x28x1 at 256."""
+    height, across, channels = image_shape
+    if height % 4 or across % 4:
         raise checks.UsageError(
             "generator dcgan makes images whose sides are multiples of 4, received "
             f"image_shape={image_shape}. Set another image_size, or generator=mlp."
@@ -179,7 +185,11 @@ def _dcgan(z, labels, image_shape, num_classes):
     )(labels)
     x = keras.layers.Concatenate()([z, embedded])
     x = keras.layers.Reshape((1, 1, x.shape[-1]))(x)
-    stages = ((256, (height // 4, width // 4), 1, "valid"), (128, 4, 2, "same"), (64, 4, 2, "same"))
+    stages = (
+        (width, (height // 4, across // 4), 1, "valid"),
+        (width // 2, 4, 2, "same"),
+        (width // 4, 4, 2, "same"),
+    )
     for filters, kernel_size, strides, padding in stages:
         x = keras.layers.Conv2DTranspose(
             filters, kernel_size, strides=strides, padding=padding, use_bias=False
@@ -189,20 +199,20 @@ def _dcgan(z, labels, image_shape, num_classes):
     return keras.layers.Conv2D(channels, 3, padding="same", activation="tanh", name="images")(x)
 
 
-def _biggan(z, labels, image_shape, num_classes):
-    """Returns images of residual up-blocks; 3,886,595 trainable weights for 32x32x3, 2 classes."""
-    height, width, channels = image_shape
+def _biggan(z, labels, image_shape, num_classes, *, width=256):
+    """Returns images of residual up-blocks; at 256 3,886,595 trainable weights for 32x32x3, 2 classes."""
+    height, across, channels = image_shape
     num_blocks = height.bit_length() - 3
-    if height != width or num_blocks < 1 or height != 4 * 2**num_blocks:
+    if height != across or num_blocks < 1 or height != 4 * 2**num_blocks:
         raise checks.UsageError(
             "generator biggan makes square images of side 8, 16, 32, 64, ..., received "
             f"image_shape={image_shape}. Set another image_size, or generator=mlp."
         )
     # A 1x1 convolution of a 1x1 image: the first Dense layer, spectrally normalised.
-    x = layers.SpectralConv2D(4 * 4 * 256, 1)(keras.layers.Reshape((1, 1, z.shape[-1]))(z))
-    x = keras.layers.Reshape((4, 4, 256))(x)
+    x = layers.SpectralConv2D(4 * 4 * width, 1)(keras.layers.Reshape((1, 1, z.shape[-1]))(z))
+    x = keras.layers.Reshape((4, 4, width))(x)
     for _ in range(num_blocks):
-        x = _up_block(x, labels, num_classes, filters=256)
+        x = _up_block(x, labels, num_classes, filters=width)
     x = keras.layers.BatchNormalization(momentum=layers.MOMENTUM, epsilon=layers.EPSILON)(x)
     x = keras.layers.ReLU()(x)
     return layers.SpectralConv2D(channels, 3, padding="same", activation="tanh", name="images")(x)

@@ -95,10 +95,11 @@ class ImageGradientLearner:
                 mechanism = JointMechanism(
                     clip_norm=plan.clip_norm,
                     noise_multiplier=plan.noise_multiplier,
-                    learning_rate=config.learning_rate,
+                    learning_rate=_learning_rate(config, plan),
+                    fresh_clip=config.fresh_clip,
                 )
             else:
-                mechanism = NoMechanism(learning_rate=config.learning_rate)
+                mechanism = NoMechanism(learning_rate=_learning_rate(config, plan))
             return cls(
                 networks.of_run(config, spec, precision=config.precision),
                 networks.of_run(config, spec, precision=config.precision),
@@ -133,12 +134,13 @@ class ImageGradientLearner:
     def restored(self) -> None:
         """To be called after a checkpoint was loaded: gives every worker the chief's state.
 
-        With today's learning rate, not the stored one.
+        With today's learning rate, not the stored one; a schedule is today's from the start.
         """
         networks = [*self.generator.weights, *self.averaged_generator.weights]
         state = [weight.value for weight in [*networks, *self.optimizer.variables]]
         self._replicas.broadcast_variables(state)
-        self.optimizer.learning_rate = self.config.learning_rate
+        if self.config.learning_rate_schedule == "constant":
+            self.optimizer.learning_rate = self.config.learning_rate
 
     def step(self, draw: Iterable[tuple[tf.Tensor, ...]], number: tf.Tensor) -> tf.Tensor | None:
         """Takes one step on a covered draw; returns the loss, private, or None of a private run.
@@ -266,6 +268,13 @@ class ImageGradientLearner:
             means = context.all_reduce("MEAN", [tf.identity(weight.value) for weight in statistics])
             for weight, mean in zip(statistics, means, strict=True):
                 weight.assign(mean)
+
+
+def _learning_rate(config, plan):
+    """A RunConfig's learning rate: a number, or a Keras schedule over the steps of a PrivacyPlan."""
+    if config.learning_rate_schedule == "constant":
+        return config.learning_rate
+    return keras.optimizers.schedules.CosineDecay(config.learning_rate, plan.num_steps)
 
 
 def _dense(gradient, variable):

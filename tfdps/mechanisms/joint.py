@@ -7,6 +7,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -62,7 +63,9 @@ class JointMechanism:
     Args:
       clip_norm: C > 0, in units of cost per pixel unit.
       noise_multiplier: sigma > 0, noise standard deviation over sensitivity.
-      learning_rate: of `optimizer`, the Adam that applies the released gradient, > 0.
+      learning_rate: of `optimizer`, the Adam that applies the released gradient, > 0, or a Keras
+        learning-rate schedule.
+      fresh_clip: what `limit_public` clips to, over C, in (0, 1].
 
     Raises:
       UsageError: on a setting out of range.
@@ -86,10 +89,16 @@ class JointMechanism:
     sums_integers_in_float64 = False
 
     def __init__(
-        self, *, clip_norm: float, noise_multiplier: float, learning_rate: float = 1e-3
+        self,
+        *,
+        clip_norm: float,
+        noise_multiplier: float,
+        learning_rate: float | keras.optimizers.schedules.LearningRateSchedule = 1e-3,
+        fresh_clip: float = 1.0,
     ) -> None:
         self.clip_norm = checks.positive("clip_norm", clip_norm)
         self.noise_multiplier = checks.positive("noise_multiplier", noise_multiplier)
+        self.fresh_clip = checks.fraction("fresh_clip", fresh_clip, one=True)
         self.optimizer = dp_adam.gaussian_adam(
             clip_norm=clip_norm, noise_stddev=self.noise_stddev, learning_rate=learning_rate
         )
@@ -130,8 +139,8 @@ class JointMechanism:
         return tf.cast(steps * self.spacing, tf.float32)
 
     def limit_public(self, gradient: tf.Tensor) -> tf.Tensor:
-        """Returns a gradient that holds no private data (the fresh images'), clipped to C."""
-        return tf.clip_by_norm(finite_or_zero(gradient), self.clip_norm)
+        """Returns a gradient that holds no private data (the fresh images'), clipped to C times `fresh_clip`."""
+        return tf.clip_by_norm(finite_or_zero(gradient), self.fresh_clip * self.clip_norm)
 
 
 def finite_or_zero(gradient):

@@ -36,7 +36,7 @@ def gaussian_adam(*, clip_norm, noise_stddev, learning_rate):
       clip_norm: L2 norm that the whole gradient is clipped to, > 0.
       noise_stddev: standard deviation of the noise on every element, which tensorflow-privacy wants
         to know. It is not used here: the noise itself is an argument of `clip_and_noise`.
-      learning_rate: Adam's, > 0.
+      learning_rate: Adam's, > 0, or a Keras learning-rate schedule.
     """
     del noise_stddev
     return GaussianAdam(clip_norm, learning_rate)

@@ -15,7 +15,7 @@ class NoMechanism:
     Guarantee: none. Whatever is trained with it may reveal any record.
 
     Args:
-      learning_rate: of `optimizer`, a plain Keras Adam, > 0.
+      learning_rate: of `optimizer`, a plain Keras Adam, > 0, or a Keras learning-rate schedule.
 
     Examples:
       >>> import tfdps
@@ -32,7 +32,9 @@ class NoMechanism:
     noise_stddev = 0.0
     sensitivity = math.inf
 
-    def __init__(self, *, learning_rate: float = 1e-3) -> None:
+    def __init__(
+        self, *, learning_rate: float | keras.optimizers.schedules.LearningRateSchedule = 1e-3
+    ) -> None:
         self.optimizer = keras.optimizers.Adam(learning_rate)
 
     def step_noise(self, shape: Sequence[int]) -> None:

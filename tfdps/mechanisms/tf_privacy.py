@@ -57,7 +57,7 @@ def gaussian_adam(*, clip_norm, noise_stddev, learning_rate):
       clip_norm: L2 norm that the whole gradient is clipped to, > 0.
       noise_stddev: standard deviation of the noise on every element, >= 0, in the gradient's units;
         for the query's event: the noise itself is an argument of `clip_and_noise`.
-      learning_rate: Adam's, > 0.
+      learning_rate: Adam's, > 0, or a Keras learning-rate schedule.
     """
     optimizer = _DPAdam(
         dp_sum_query=_GridSumQuery(clip_norm, noise_stddev),
