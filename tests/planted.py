@@ -43,6 +43,11 @@ def leave_out_seeds(patch):
     patch.setattr(noise_checks, "check_freshness", lambda build, pair: passed)
 
 
+def leave_out_short_runs(patch):
+    """Has an audit run no training: short runs see nothing of faults in `release`, and take longest."""
+    patch.setattr(mechanism, "_shadow_checks", lambda build, plan, dataset: [])
+
+
 @contextlib.contextmanager
 def of_refiner():
     """Of a refined run's rounds the audit attacks the first kind alone, and its short runs are two."""
@@ -58,7 +63,7 @@ def of_refiner():
 def draws_alone():
     """The audit looks at the draws, and at one pair of neighbours: not at short runs of training."""
     with pytest.MonkeyPatch.context() as patch, one_pair_attacked():
-        patch.setattr(mechanism, "_shadow_checks", lambda build, plan, dataset: [])
+        leave_out_short_runs(patch)
         yield
 
 

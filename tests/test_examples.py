@@ -6,7 +6,7 @@ import inspect
 
 import pytest
 import test_faces
-from planted import one_pair_attacked
+from planted import draws_alone
 
 from conftest import ROOT
 
@@ -37,6 +37,6 @@ def test_the_example_runs(name, tmp_path, monkeypatch, short_networks):
     example = doctest.DocTestParser().get_doctest(inspect.getdoc(value), {}, name, None, None)
     assert example.examples, f"{name} has no example"
     said = []
-    with short_networks(), one_pair_attacked():
+    with short_networks(), draws_alone():
         doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(example, out=said.append)
     assert not said, "".join(said)

@@ -388,17 +388,6 @@ def test_the_same_seed_samples_the_same_images_and_another_seed_others(
     assert (one != images(8, "other.npz")).any()
 
 
-@pytest.mark.slow
-def test_account_prints_the_published_step_counts_without_data(capsys):
-    """Of one configuration; test_accountants.py has all of them."""
-    name, rdp_steps, pld_steps = "celeba", 0.53e6, 0.59e6
-    out = succeeds(capsys, "--mode=account", f"--flagfile={name}_paper.flags")
-    most = {m[1]: int(m[2]) for m in re.finditer(r"most steps by (\w+) +(\d+)", out)}
-    assert most["RDP"] == pytest.approx(rdp_steps, rel=0.01)
-    assert most["PLD"] == pytest.approx(pld_steps, rel=0.03)
-    assert float(re.search(r"epsilon by RDP +([\d.]+)", out)[1]) <= 10
-
-
 def test_account_reads_the_size_of_the_data_set_where_no_flag_gives_it(capsys):
     out = succeeds(
         capsys,
@@ -435,20 +424,12 @@ def test_the_job_runs_from_any_folder_with_a_bare_flagfile_name(command, tmp_pat
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "extra",
-    [
-        ["--latent_dim=9"],
-        ["--mechanism=joint", "--batch_size=4", "--num_steps=20", "--generator=dcgan"],
-    ],
-)
-def test_own_images_train_from_a_folder(command, tmp_path, extra):
+def test_own_images_train_from_a_folder(command, tmp_path):
     images, run = image_folder(tmp_path / "images"), tmp_path / "run"
     result = command(
         f"--dataset=folder:{images}",
         "--image_size=8",
         f"--model_dir={run}",
-        *extra,
     )
     assert result.returncode == 0, result.stderr
     card = json.loads((run / "export" / "model_card.json").read_text())
