@@ -431,7 +431,7 @@ def test_a_folder_has_no_test_split(tmp_path):
 @pytest.mark.parametrize(
     ("name", "shape", "size", "mean"),
     [  # the sets' published means, in [0, 1]
-        ("mnist", (28, 28, 1), 60_000, (0.1307,)),
+        pytest.param("mnist", (28, 28, 1), 60_000, (0.1307,), marks=pytest.mark.slow),
         pytest.param("fashion_mnist", (28, 28, 1), 60_000, (0.2860,), marks=pytest.mark.slow),
         pytest.param(
             "cifar10", (32, 32, 3), 50_000, (0.4914, 0.4822, 0.4465), marks=pytest.mark.slow

@@ -164,6 +164,7 @@ def test_biggan_adds_an_up_block_for_every_doubling(side):
     assert model.output_shape == (None, side, side, 3)
 
 
+@pytest.mark.slow
 class TestSpectralConv2D:
     def layer(self):
         keras.utils.set_random_seed(0)
@@ -240,6 +241,7 @@ def test_conditional_batch_normalization_is_gain_one_plus_embedding():
     np.testing.assert_allclose(layer([x, labels], training=True), expected, atol=1e-4)
 
 
+@pytest.mark.slow
 class TestRecalibrate:
     def shifted(self, name="dcgan"):
         """A trained model whose weights have been replaced: its statistics belong to others."""

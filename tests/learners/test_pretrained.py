@@ -29,7 +29,10 @@ def loss_of(denoiser, family, num=32):
     return float(np.mean(denoiser.loss(images / 127.5 - 1, noise, levels, labels)))
 
 
-@pytest.mark.parametrize("shape", KEPT)
+@pytest.mark.parametrize(
+    "shape",
+    [pytest.param(s, marks=[pytest.mark.slow] * (s[2] == 3 or s[0] > 28)) for s in KEPT],
+)
 def test_a_kept_denoiser_takes_noise_out_of_images_that_it_has_not_seen(shape):
     assert pretrained.is_kept(shape, **SETTINGS)
     denoiser = denoiser_of(shape)

@@ -60,6 +60,7 @@ class TestAnswers:
         assert images.dtype == np.float32
         np.testing.assert_allclose(images, sampler.decode(z, labels), atol=1e-5)
 
+    @pytest.mark.slow
     def test_a_thousand_images_come_in_one_answer(self, stand_in, sampler):
         images = connect(stand_in, "grpc").sample(np.zeros(1000, int), 7)
         assert images.shape == (1000, 28, 28, 1)  # 0.8 MB; floats would be 3 MB

@@ -161,7 +161,7 @@ def _layers_of(model, kind):
 
 
 def _mlp(z, labels, image_shape, num_classes, *, width=512):
-    """Returns images of three Dense layers of `width`; of 512 they have about one million weights at 28x28."""
+    """Returns images of three Dense layers; about one million weights at 28x28 and width 512."""
     one_hot = keras.layers.CategoryEncoding(num_classes, output_mode="one_hot")(labels)
     x = keras.layers.Concatenate()([z, one_hot])
     for _ in range(3):
@@ -200,7 +200,7 @@ def _dcgan(z, labels, image_shape, num_classes, *, width=256):
 
 
 def _biggan(z, labels, image_shape, num_classes, *, width=256):
-    """Returns images of residual up-blocks; at 256 3,886,595 trainable weights for 32x32x3, 2 classes."""
+    """Returns images of residual up-blocks; 3,886,595 trainable weights for 32x32x3, 2 classes, 256."""
     height, across, channels = image_shape
     num_blocks = height.bit_length() - 3
     if height != across or num_blocks < 1 or height != 4 * 2**num_blocks:

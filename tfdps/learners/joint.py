@@ -274,7 +274,7 @@ def _learning_rate(config, plan):
     """A RunConfig's learning rate: a number, or a Keras schedule over the steps of a PrivacyPlan."""
     if config.learning_rate_schedule == "constant":
         return config.learning_rate
-    return keras.optimizers.schedules.CosineDecay(config.learning_rate, plan.num_steps)
+    return keras.optimizers.schedules.CosineDecay(config.learning_rate, plan.steps)
 
 
 def _dense(gradient, variable):

@@ -139,7 +139,7 @@ class JointMechanism:
         return tf.cast(steps * self.spacing, tf.float32)
 
     def limit_public(self, gradient: tf.Tensor) -> tf.Tensor:
-        """Returns a gradient that holds no private data (the fresh images'), clipped to C times `fresh_clip`."""
+        """Returns a gradient that holds no private data (the fresh images'), clipped."""
         return tf.clip_by_norm(finite_or_zero(gradient), self.fresh_clip * self.clip_norm)
 
 
