@@ -136,7 +136,8 @@ def test_the_noise_has_the_planned_deviation():
     size, sigma, clip, batch = 100_000, 1.7, 0.3, 20
     gradient = dp_sgd.NoisyGradient(lambda weights, record: (weights * record[0]).sum(), clip)
     nothing = (np.zeros([0, size], np.float32), np.zeros(0))
-    noise = gradient(jax.numpy.zeros(size), nothing, jax.random.key(3), sigma=sigma, batch=batch)
+    plan = dataclasses.replace(dp_sgd.A_PLAN, sigma=sigma, batch=batch)
+    noise = gradient(jax.numpy.zeros(size), nothing, jax.random.key(3), plan)
     expected, found = sigma * clip / batch, float(np.std(noise))
     assert abs(found / expected - 1) < 5 / (2 * size) ** 0.5  # five standard errors
 

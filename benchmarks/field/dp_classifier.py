@@ -10,7 +10,7 @@ import numpy as np
 
 from field import dp_sgd, networks, race
 
-_BATCH = 2048
+_STEPS = 1000
 _CLIP_NORM = 0.1  # nearly every gradient is longer: what is learned from is their direction
 _RATE = 2e-3
 
@@ -18,7 +18,6 @@ _RATE = 2e-3
 def run(given):
     """Returns the Finish of a Race: `predict` alone."""
     weights = initial(jax.random.key(given.seed), given.images.shape[1:], given.num_classes)
-    batch = dp_sgd.batch_of(given, _BATCH)
     gradient = dp_sgd.NoisyGradient(loss, _CLIP_NORM)
 
     @jax.jit
@@ -29,23 +28,21 @@ def run(given):
         )
         return weights, networks.averaged(average, weights, taken, steps), state
 
-    def step(place, records, key, sigma, steps):
-        released = gradient(place[0], records, key, sigma=sigma, batch=batch)
-        return update(*place, released, steps)
+    def step(place, records, key, plan):
+        released = gradient(place[0], records, key, plan)
+        return update(*place, released, plan.steps)
 
-    start = weights, weights, networks.adam_state(weights)
-    public = dp_sgd.random_records(given, batch)
+    place, key = (weights, weights, networks.adam_state(weights)), jax.random.key(given.seed + 1)
     plan = dp_sgd.planned(
         given,
-        batch=batch,
-        step=lambda: jax.block_until_ready(step(start, public, jax.random.key(0), 1.0, 1)),
+        steps=_STEPS,
+        step=lambda public: jax.block_until_ready(step(place, public, key, dp_sgd.A_PLAN)),
     )
-    random, place = np.random.default_rng(given.seed), start
+    random = np.random.default_rng(given.seed)
     for number in range(plan.steps):
         drawn = dp_sgd.drawn(random, plan, len(given.labels))
-        key = jax.random.fold_in(jax.random.key(given.seed + 1), number)
         records = given.images[drawn], given.labels[drawn]
-        place = step(place, records, key, plan.sigma, plan.steps)
+        place = step(place, records, jax.random.fold_in(key, number), plan)
     answers = jax.jit(lambda images: logits(place[1], images).argmax(1))
     return race.Finish(
         predict=lambda images: race.by_parts(lambda part, _: np.asarray(answers(part)), images),

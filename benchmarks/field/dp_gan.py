@@ -15,18 +15,18 @@ import numpy as np
 
 from field import dp_sgd, generator, networks, race
 
-_BATCH = 512  # records of a discriminator's step
+_STEPS = 2000  # of the discriminator
 _CLIP_NORM = 0.5
 _DISCRIMINATOR_STEPS = 4  # of a generator step
 _GENERATED = 200  # images of a generator step, and of a pool for the discriminator's
 _RATES = {"discriminator": 1e-3, "generator": 1e-3}
 _BETA1 = 0.5
-_FILTERS = (16, 32)
+_FILTERS, _HIDDEN = (16, 32), 32
 
 
 def run(given):
     """Returns the Finish of a Race."""
-    shape, batch = given.images.shape[1:], dp_sgd.batch_of(given, _BATCH)
+    shape = given.images.shape[1:]
     keys = jax.random.split(jax.random.key(given.seed), 3)
     made = generator.initial(keys[0], shape, given.num_classes)
     judged = initial(keys[1], shape, given.num_classes)
@@ -54,52 +54,39 @@ def run(given):
         )
         return made, networks.averaged(average, made, state[2], steps), state
 
-    def cycle(place, draws, keys, sigma, steps):
-        """The discriminator's steps, then one of the generator."""
+    def step(place, records, random, key, plan, *, number):
+        """One of the discriminator, and after every few of them one of the generator."""
         made, average, made_state, judged, judged_state = place
-        for key, records in draws(keys):
-            pool_key, noise_key = jax.random.split(key)
-            lots = random.integers(0, _GENERATED, len(records[0]))
-            pool = np.asarray(generated(made, pool_key))
-            records = (*records, pool[lots], labels[lots])
-            released = gradient(judged, records, noise_key, sigma=sigma, batch=batch)
-            judged, judged_state = update(judged, released, judged_state)
-        made, average, made_state = generator_step(
-            made, average, made_state, judged, keys[-1], steps
-        )
+        pool_key, noise_key, made_key = jax.random.split(key, 3)
+        lots = random.integers(0, _GENERATED, len(records[0]))
+        pool = np.asarray(generated(made, pool_key))
+        records = (*records, pool[lots], labels[lots])
+        released = gradient(judged, records, noise_key, plan)
+        judged, judged_state = update(judged, released, judged_state)
+        if number % _DISCRIMINATOR_STEPS == 0:
+            of_generator = made, average, made_state
+            made, average, made_state = generator_step(
+                *of_generator, judged, made_key, plan.steps // _DISCRIMINATOR_STEPS
+            )
         return made, average, made_state, judged, judged_state
 
     place = made, made, networks.adam_state(made), judged, networks.adam_state(judged)
-    public = dp_sgd.random_records(given, batch)
     random = np.random.default_rng(given.seed)
 
-    def public_draws(keys):
-        return [(key, public) for key in keys[:-1]]
+    def timed(public):
+        for number in range(_DISCRIMINATOR_STEPS):
+            found = step(place, public, random, keys[2], dp_sgd.A_PLAN, number=number)
+        jax.block_until_ready(found)
 
-    def keys_of(number):
+    plan = dp_sgd.planned(given, steps=_STEPS, step=timed, steps_in_it=_DISCRIMINATOR_STEPS)
+    for number in range(plan.steps):
+        drawn = dp_sgd.drawn(random, plan, len(given.labels))
+        records = given.images[drawn], given.labels[drawn]
         key = jax.random.fold_in(keys[2], number)
-        return jax.random.split(key, _DISCRIMINATOR_STEPS + 1)
-
-    cycles, milliseconds = dp_sgd.fitting(
-        given, lambda: jax.block_until_ready(cycle(place, public_draws, keys_of(0), 1.0, 1))
-    )
-    plan = dp_sgd.plan_of(
-        given,
-        batch=batch,
-        steps=cycles * _DISCRIMINATOR_STEPS,
-        milliseconds=milliseconds / _DISCRIMINATOR_STEPS,
-    )
-
-    def private_draws(keys):
-        for key in keys[:-1]:
-            drawn = dp_sgd.drawn(random, plan, len(given.labels))
-            yield key, (given.images[drawn], given.labels[drawn])
-
-    for number in range(cycles):
-        place = cycle(place, private_draws, keys_of(number), plan.sigma, cycles)
+        place = step(place, records, random, key, plan, number=number)
     return race.Finish(
         draw=generator.drawing(place[1], shape, given.seed),
-        numbers=plan.numbers() | {"generator_steps": cycles},
+        numbers=plan.numbers() | {"generator_steps": int(place[2][2])},
     )
 
 
@@ -112,9 +99,9 @@ def initial(key, image_shape, num_classes):
     return {
         "first": networks.conv_weights(keys[0], 4, channels, first),
         "second": networks.conv_weights(keys[1], 4, first, second),
-        "hidden": networks.dense_weights(keys[2], area * second, 64),
-        "last": networks.dense_weights(keys[3], 64, 1),
-        "classes": 0.1 * jax.random.normal(keys[4], (num_classes, 64)),
+        "hidden": networks.dense_weights(keys[2], area * second, _HIDDEN),
+        "last": networks.dense_weights(keys[3], _HIDDEN, 1),
+        "classes": 0.1 * jax.random.normal(keys[4], (num_classes, _HIDDEN)),
     }
 
 

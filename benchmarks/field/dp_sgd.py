@@ -22,6 +22,8 @@ from tfdps import accounting
 _CHUNK = 16  # records whose gradients are in memory at once: more leave the cache
 _SHARE_OF_TIME = 0.95  # what is left is for draws and the unevenness of a machine
 _TIMED_SECONDS = 5.0
+_TIMED_BATCH = 256  # random images of a step whose time is measured
+_SMALLEST_BATCH = 32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,22 +57,30 @@ class Plan:
         } | measured
 
 
-def planned(race, *, batch, step):
-    """Returns the Plan of as many steps as the race's minutes hold.
+A_PLAN = Plan(1, 1.0, 1.0, 1.0, 0.0, 0.0)  # for steps on random images, whose time is measured
+
+
+def planned(race, *, steps, step, steps_in_it=1):
+    """Returns the Plan of about `steps` steps, with batches as large as the race's minutes allow.
+
+    At a given number of gradients few steps of large batches have the least noise, and too few do not
+    train: so the steps are a method's setting, and time says the batch. Where that would be a batch
+    below the smallest, or above half of the records, it says the number of steps.
 
     Args:
       race: the Race.
-      batch: expected number of records that a step draws; at most half of N are drawn.
-      step: function of nothing: takes a step on `batch` random images and waits for its end.
+      steps: the steps wanted.
+      step: function of random records, a tuple (images, labels): takes a step and waits for its end.
+      steps_in_it: or as many.
     """
-    steps, milliseconds = fitting(race, step)
-    return plan_of(race, batch=batch, steps=steps, milliseconds=milliseconds)
-
-
-def fitting(race, step):
-    """Returns (how many steps the race's minutes hold, milliseconds of one)."""
-    milliseconds = 1e3 * seconds_of(step)
-    return max(1, int(60e3 * race.minutes * _SHARE_OF_TIME / milliseconds)), milliseconds
+    public = random_records(race, _TIMED_BATCH)
+    seconds = seconds_of(lambda: step(public)) / steps_in_it
+    milliseconds = 1e3 * seconds / _TIMED_BATCH  # of a record
+    gradients = 60e3 * race.minutes * _SHARE_OF_TIME / milliseconds
+    largest = len(race.labels) // 2
+    batch = int(min(largest, max(min(_SMALLEST_BATCH, largest), gradients / steps)))
+    steps = max(1, int(gradients / batch)) if gradients < batch * steps else steps
+    return plan_of(race, batch=batch, steps=steps, milliseconds=batch * milliseconds)
 
 
 def plan_of(race, *, batch, steps, milliseconds=0.0):
@@ -79,11 +89,6 @@ def plan_of(race, *, batch, steps, milliseconds=0.0):
     sigma = accounting.noise_multiplier(target_epsilon=race.epsilon, accountant="pld", **run)
     spent = accounting.epsilon(noise_multiplier=sigma, accountant="pld", **run)
     return Plan(steps, batch, run["sampling_probability"], sigma, spent, milliseconds)
-
-
-def batch_of(race, size):
-    """Returns the expected number of records of a step: `size`, or half of the records if fewer."""
-    return min(size, len(race.labels) // 2)
 
 
 def random_records(race, count):
@@ -148,18 +153,17 @@ class NoisyGradient:
 
         self._add, self._noised = add, noised
 
-    def __call__(self, weights, records, key, *, sigma, batch):
+    def __call__(self, weights, records, key, plan):
         """Returns the noisy sum of the records' clipped gradients over the expected batch.
 
         Args:
           weights: of the network.
           records: tuple of arrays [n, ...], all of a step's draw.
           key: of the noise.
-          sigma: noise standard deviation over the clip norm.
-          batch: the expected number of records: public, where n is not.
+          plan: its Plan; the expected number of records is public, where n is not.
         """
         total = self.sum(weights, records)
-        return self._noised(total, key, sigma * self._clip_norm, batch)
+        return self._noised(total, key, plan.sigma * self._clip_norm, plan.batch)
 
     def sum(self, weights, records):
         """Returns the sum of the clipped gradients, without noise."""

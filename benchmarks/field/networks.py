@@ -28,21 +28,23 @@ def conv_weights(key, side, inputs, outputs, scale=1.0):
 
 
 def conv(weights, x, side=3, stride=1):
-    """Returns the convolution of x [n, H, W, C], padding "same"; H and W multiples of the stride."""
-    height, width = x.shape[1] // stride, x.shape[2] // stride
-    before = (side - stride) // 2
-    around = (before, side - stride - before)
-    x = jnp.pad(x, ((0, 0), around, around, (0, 0)))
-    shifted = [
-        x[:, i : i + stride * (height - 1) + 1 : stride, j : j + stride * (width - 1) + 1 : stride]
-        for i in range(side)
-        for j in range(side)
-    ]
+    """Returns the convolution of x [n, H, W, C], padding "same".
+
+    H, W and the side of the kernel are multiples of the stride: with patches of the stride for pixels
+    its stride is 1, and there are few copies to shift.
+    """
+    around = ((side - stride) // 2, (side - stride) // 2)
+    x = to_patches(jnp.pad(x, ((0, 0), around, around, (0, 0))), stride)
+    shifts = side // stride
+    height, width = x.shape[1] - shifts + 1, x.shape[2] - shifts + 1
+    shifted = [x[:, i : i + height, j : j + width] for i in range(shifts) for j in range(shifts)]
     return dense(weights, jnp.concatenate(shifted, axis=-1))
 
 
 def to_patches(x, size):
     """Returns [n, H / size, W / size, size * size * C] of x [n, H, W, C]."""
+    if size == 1:
+        return x
     n, height, width, channels = x.shape
     x = x.reshape(n, height // size, size, width // size, size, channels)
     return x.transpose(0, 1, 3, 2, 4, 5).reshape(n, height // size, width // size, -1)
@@ -55,13 +57,15 @@ def from_patches(x, size):
     return x.transpose(0, 1, 3, 2, 4, 5).reshape(n, height * size, width * size, -1)
 
 
-def group_norm(x, groups=8):
-    """Returns x [n, H, W, C], each image's groups of channels at mean 0 and variance 1."""
-    n, height, width, channels = x.shape
-    grouped = x.reshape(n, height, width, groups, channels // groups)
-    mean = grouped.mean((1, 2, 4), keepdims=True)
-    variance = jnp.square(grouped - mean).mean((1, 2, 4), keepdims=True)
-    return ((grouped - mean) * jax.lax.rsqrt(variance + 1e-5)).reshape(x.shape)
+def layer_norm(x):
+    """Returns x [..., C], each position's channels at mean 0 and variance 1."""
+    x = x - x.mean(-1, keepdims=True)
+    return x * jax.lax.rsqrt(jnp.square(x).mean(-1, keepdims=True) + 1e-5)
+
+
+def two_layers(weights, x):
+    """Returns two dense layers of x [..., C], with SiLU between them."""
+    return dense(weights[1], jax.nn.silu(dense(weights[0], x)))
 
 
 def batch_norm(weights, x):
