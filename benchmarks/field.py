@@ -11,13 +11,13 @@ choose settings by that. With --ruler=FILE.py, see `field/judge.py`, 2,000 image
 many real ones. --out has the images and a picture of each method.
 
 The methods are this project and short baselines written from papers, see `field/`, with settings for
-two CPU cores: pip install -e ".[bench]". Each baseline gets --minutes for its training. That decides
-its number of steps before the noise is calibrated, by the time of steps on random images. Their random
-numbers are not those of a release. `dp_classifier` has no images: its own accuracy stands under CNN.
+two CPU cores: pip install -e ".[bench]". Each baseline gets --minutes for its training. The time of
+steps on random images decides its batch, and where that is small its number of steps, before the noise
+is calibrated. Their random numbers are not those of a release. `dp_classifier` has no images: its own accuracy stands under CNN.
 
 With --log=FILE each finished method is a line of the file, and the same command started again goes on
-where it was stopped. At the end it prints the table. Seven methods with images take a little under two
-hours on two cores with --samples=60000, of which the classifiers take two thirds.
+where it was stopped. At the end it prints the table. The classifiers take longest: ten minutes or so a method
+with 60,000 samples on two cores.
 """
 
 import argparse

@@ -19,7 +19,7 @@ _STEPS = 2000  # of the discriminator
 _CLIP_NORM = 0.5
 _DISCRIMINATOR_STEPS = 4  # of a generator step
 _GENERATED = 200  # images of a generator step, and of a pool for the discriminator's
-_RATES = {"discriminator": 1e-3, "generator": 1e-3}
+_RATES = {"discriminator": 2e-3, "generator": 1e-3}
 _BETA1 = 0.5
 _FILTERS, _HIDDEN = (16, 32), 32
 
@@ -101,7 +101,7 @@ def initial(key, image_shape, num_classes):
         "second": networks.conv_weights(keys[1], 4, first, second),
         "hidden": networks.dense_weights(keys[2], area * second, _HIDDEN),
         "last": networks.dense_weights(keys[3], _HIDDEN, 1),
-        "classes": 0.1 * jax.random.normal(keys[4], (num_classes, _HIDDEN)),
+        "classes": 0.5 * jax.random.normal(keys[4], (num_classes, _HIDDEN)),
     }
 
 

@@ -34,7 +34,9 @@ def images(weights, z, labels, image_shape):
     """Returns images [n, H, W, C] in [-1, 1] of latents z [n, LATENTS] and labels [n]."""
     height, width, _ = image_shape
     num_classes = weights["first"]["kernel"].shape[0] - LATENTS
-    x = jnp.concatenate([z, jax.nn.one_hot(labels, num_classes)], axis=1)
+    # As long as the latents are: of length 1 a class would be a thirtieth of what the layer sees.
+    classes = LATENTS**0.5 * jax.nn.one_hot(labels, num_classes)
+    x = jnp.concatenate([z, classes], axis=1)
     x = networks.batch_norm(weights["first_norm"], networks.dense(weights["first"], x))
     x = networks.dense(weights["second"], jax.nn.relu(x))
     x = x.reshape(len(x), height // 4, width // 4, _WIDE)
