@@ -13,11 +13,12 @@ many real ones. --out has the images and a picture of each method.
 The methods are this project and short baselines written from papers, see `field/`, with settings for
 two CPU cores: pip install -e ".[bench]". Each baseline gets --minutes for its training. The time of
 steps on random images decides its batch, and where that is small its number of steps, before the noise
-is calibrated. Their random numbers are not those of a release. `dp_classifier` has no images: its own accuracy stands under CNN.
+is calibrated. Their random numbers are not those of a release. `dp_classifier` has no images: its own
+accuracy stands under CNN.
 
 With --log=FILE each finished method is a line of the file, and the same command started again goes on
-where it was stopped. At the end it prints the table. The classifiers take longest: ten minutes or so a method
-with 60,000 samples on two cores.
+where it was stopped. At the end it prints the table. The classifiers take longest: ten minutes or so a
+method with 60,000 samples on two cores.
 """
 
 import argparse
