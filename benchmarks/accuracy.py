@@ -89,8 +89,6 @@ def results_in(path, wanted, names):
 
 def one_run(config, training, test, line, names, sampler):
     """The line, with what the run found: epsilon, seconds, accuracies in %."""
-    from tfdps.evaluation import classifiers
-
     started = time.perf_counter()
     classes = training.spec.num_classes
     if sampler:
@@ -102,17 +100,29 @@ def one_run(config, training, test, line, names, sampler):
         line |= {"train_s": round(time.perf_counter() - started, 1)}
         images, labels = drawn(generator, line["samples"], classes, line["run"])
     line |= {"epsilon": round(epsilon, 4)}
-    for name in names:
-        accuracy = classifiers.accuracy(
-            name,
-            images,
-            labels,
-            test=(test.images, test.labels),
-            num_classes=classes,
-            seed=line["run"],
-        )
-        line[name] = round(100 * accuracy, 2)
+    line |= accuracies(images, labels, test=test, names=names, seed=line["run"])
     return line | {"total_s": round(time.perf_counter() - started)}
+
+
+def accuracies(images, labels, *, test, names, seed):
+    """{classifier: accuracy in % on `test`, a Dataset}, each trained on the images and labels."""
+    from tfdps.evaluation import classifiers
+
+    return {
+        name: round(
+            100
+            * classifiers.accuracy(
+                name,
+                images,
+                labels,
+                test=(test.images, test.labels),
+                num_classes=test.spec.num_classes,
+                seed=seed,
+            ),
+            2,
+        )
+        for name in names
+    }
 
 
 def datasets(config, heldout):
