@@ -13,8 +13,9 @@ from conftest import ROOT
 jax = pytest.importorskip("jax", reason="the extra [bench] has it")
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
-from field import class_means, dp_classifier, dp_diffusion, dp_gan, dp_merf, dp_sgd, race  # noqa: E402
+from field import class_means, dp_classifier, dp_diffusion, dp_merf, dp_sgd, race  # noqa: E402
 
+pytestmark = pytest.mark.slow  # plans of subsampled steps are calibrated
 SHAPE, CLASSES = (8, 8, 1), 3
 
 
@@ -96,8 +97,6 @@ def records_of(given, method, count):
     random, key = np.random.default_rng(2), jax.random.key(0)
     weights = method.initial(key, SHAPE, CLASSES)
     records = given.images[:count], given.labels[:count]
-    if method is dp_gan:
-        records += (random.uniform(-1, 1, (count, *SHAPE)).astype(np.float32), records[1][::-1])
     if method is dp_diffusion:
         levels = random.uniform(0.1, 2, (count, 2)).astype(np.float32)
         records += (levels, random.standard_normal((count, 2, *SHAPE), np.float32))
@@ -108,7 +107,7 @@ def flat(tree):
     return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)]).astype(np.float64)
 
 
-@pytest.mark.parametrize("method", [dp_classifier, dp_gan, dp_diffusion], ids=lambda m: m.__name__)
+@pytest.mark.parametrize("method", [dp_classifier, dp_diffusion], ids=lambda m: m.__name__)
 def test_a_record_moves_the_sum_of_gradients_by_at_most_the_clip(given, method):
     count, clip = 19, 0.05  # two chunks, the second not full
     weights, records = records_of(given, method, count)

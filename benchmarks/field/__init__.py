@@ -5,12 +5,11 @@
   product        this project, with its refiner and without
   class_means    noisy means and variances of each class
   dp_merf        random features of the records, released once (Harder et al. 2021)
-  dp_gan         a discriminator by DP-SGD (Xie et al. 2018, Bie et al. 2023)
   dp_diffusion   a denoiser by DP-SGD with noise multiplicity (Dockhorn et al. 2022)
   dp_classifier  a classifier by DP-SGD (Abadi et al. 2016): no images
-  dp_sgd         what the last three share: draws, clip, noise, the plan
+  dp_sgd         what the last two share: draws, clip, noise, the plan
   networks       layers, Adam and averaged weights in plain JAX
-  generator      the image generator of dp_merf and dp_gan
+  generator      the image generator of dp_merf
   judge          classifiers, distances and a picture of the images
 
 The baselines are written from the papers, for two CPU cores. Their noise and draws are NumPy's and

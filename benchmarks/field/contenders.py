@@ -20,7 +20,6 @@ _PLACES = {
     "ours_mixture": "product.run_mixture",
     "class_means": "class_means.run",
     "dp_merf": "dp_merf.run",
-    "dp_gan": "dp_gan.run",
     "dp_diffusion": "dp_diffusion.run",
     "dp_classifier": "dp_classifier.run",
     "real": "contenders.real",

@@ -1,4 +1,4 @@
-"""The image generator of dp_merf and dp_gan: latents and a class in, an image out.
+"""The image generator of dp_merf: latents and a class in, an image out.
 
 Two convolutions on a map of a quarter of the side, as in the generator of Harder et al. 2021 (table of
 appendix D), with batch normalisation by the batch at hand: batches hold the classes in turn.
