@@ -145,11 +145,21 @@ def test_a_gradient_of_each_image_by_itself_is_found(digits, monkeypatch):
 
 
 @pytest.mark.slow
-def test_canaries_are_persons_and_tell_no_more_than_is_claimed(digits):
+def test_canaries_are_persons_and_a_tenth_of_the_noise_shows_them(digits, monkeypatch):
     config = config_of()
     plan = make_plan(config, digits.size)
-    result = canaries.audit_canaries(
-        lambda plan: builders.build_model(config, digits.spec, plan), plan, digits
-    )
-    assert not result["violation"]
-    assert result["num_correct"] > 110  # of 200: the attack sees them, at epsilon 2 at most
+
+    def found():
+        return canaries.audit_canaries(
+            lambda plan: builders.build_model(config, digits.spec, plan), plan, digits
+        )
+
+    assert not found()["violation"]
+    honest = PerRecordMechanism.release
+
+    def release(self, *args, noise_multiplier, **options):
+        return honest(self, *args, noise_multiplier=noise_multiplier / 10, **options)
+
+    monkeypatch.setattr(PerRecordMechanism, "release", release)
+    # Of 200; an honest run has about 113, with a spread of 8.
+    assert found()["num_correct"] > 150
