@@ -24,6 +24,7 @@ import numpy as np
 
 from tfdps.config import flags
 from tfdps.distributed import startup
+from tfdps.samplers import class_labels
 
 
 def main():
@@ -76,23 +77,17 @@ def lines_of(path):
 
 def one_run(config, training, test, samples, seed):
     """{epsilon, seconds, cnn in %, variance within a class over that of real images} of a run."""
-    from tfdps.evaluation import classifiers
-    from tfdps.generators import networks
-
     started, classes = time.perf_counter(), training.spec.num_classes
-    generator, epsilon = accuracy.trained(config, training)
+    sampler = accuracy.trained(config, training)
     seconds = time.perf_counter() - started
-    networks.recalibrate(generator, num_classes=classes, seed=seed)
-    images, labels = accuracy.drawn(generator, samples, classes, seed)
-    found = classifiers.accuracy(
-        "cnn", images, labels, test=(test.images, test.labels), num_classes=classes, seed=seed
-    )
+    labels = class_labels.in_turn(range(classes), 0, samples)
+    images = sampler.sample(labels, seed=seed)
     variance = within_classes(images, labels) / within_classes(test.images, test.labels)
     return {
-        "epsilon": round(epsilon, 4) if config.private else None,
+        "epsilon": round(sampler.card.epsilon, 4) if config.private else None,
         "train_s": round(seconds, 1),
-        "cnn": round(100 * found, 2),
-        "variance": round(variance, 4),
+        "variance": round(float(variance), 4),
+        **accuracy.accuracies(images, labels, test=test, names=["cnn"], seed=seed),
     }
 
 

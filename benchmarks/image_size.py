@@ -23,6 +23,7 @@ import numpy as np
 from PIL import Image
 
 import tfdps
+from tfdps.config import automatic
 from tfdps.data.dataset import DatasetSpec
 from tfdps.training import needs
 
@@ -66,7 +67,10 @@ def main():
 def measured(count, side, classes, source):
     """A row of the table, by name."""
     spec = DatasetSpec("x", (side, side, 3), tuple(map(str, range(classes))))
-    expected = needs.of_run(tfdps.RunConfig(), spec, count)
+    config, _ = automatic.settled(
+        tfdps.RunConfig(), count, num_classes=classes, image_shape=spec.image_shape
+    )
+    expected = needs.of_run(config, spec, count)
     with tempfile.TemporaryDirectory() as folder:
         folder, load = pathlib.Path(folder), os.getloadavg()[0]
         write_images(folder / "images", count, side, classes, source)

@@ -15,7 +15,7 @@ import time
 
 import numpy as np
 
-from tfdps.config import flags
+from tfdps.config import automatic, flags
 from tfdps.distributed import startup
 
 
@@ -32,7 +32,11 @@ def main():
 
     _, config = flags.parse([sys.argv[0], *rest])
     dataset = loading.load_of(config)
-    plan = make_plan(config, len(dataset), num_classes=dataset.spec.num_classes)
+    spec = dataset.spec
+    config, _ = automatic.settled(
+        config, len(dataset), num_classes=spec.num_classes, image_shape=spec.image_shape
+    )
+    plan = make_plan(config, len(dataset), num_classes=spec.num_classes)
     model = builders.build_model(config, dataset.spec, plan)
     model.authorize(10**9)
     draws = iter(

@@ -1,8 +1,8 @@
 """This project: its flags, trained on the records, exported, and images drawn from the ONNX file."""
 
-import dataclasses
 import sys
-import tempfile
+
+import accuracy
 
 from field import race
 
@@ -14,25 +14,13 @@ def run(given, extra=()):
       given: the Race; its flags say the settings. The budget is the flags' own.
       extra: further flags.
     """
-    import tfdps
     from tfdps.config import flags
     from tfdps.data.dataset import Dataset, DatasetSpec
-    from tfdps.samplers import onnx_sampler
 
     spec = DatasetSpec("arrays:race", given.images.shape[1:], given.class_names)
-
     _, config = flags.parse([sys.argv[0], *given.flags, *extra])
-    with tempfile.TemporaryDirectory() as folder:
-        config = dataclasses.replace(
-            config,
-            dataset=spec.name,
-            dataset_size=len(given.labels),
-            class_names=None,  # the spec declares them
-            data_dir=None,
-            model_dir=folder,
-        )
-        card = tfdps.train(config, Dataset(given.images, given.labels, spec))
-        sampler = onnx_sampler.load(folder)
+    sampler = accuracy.trained(config, Dataset(given.images, given.labels, spec))
+    card = sampler.card
     numbers = {
         "epsilon": round(card.epsilon, 4),
         "steps": card.steps,
