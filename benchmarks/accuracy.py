@@ -51,11 +51,7 @@ def main():
         training, test = datasets(config, settings.heldout)
     for run in missing:
         done[run] = one_run(config, training, test, wanted | {"run": run}, names, sampler)
-        line = json.dumps(done[run])
-        print(line, flush=True)
-        if settings.log:
-            with open(settings.log, "a", encoding="utf-8") as file:
-                file.write(line + "\n")
+        add_line(settings.log, done[run])
     for name in names:
         values = [done[run][name] for run in range(settings.runs)]
         spread = statistics.stdev(values) if len(values) > 1 else float("nan")
@@ -77,15 +73,27 @@ def parse():
 
 def results_in(path, wanted, names):
     """{run: its line} of the runs in the file that are of these settings and classifiers."""
-    if not path or not os.path.exists(path):
-        return {}
-    with open(path, encoding="utf-8") as file:
-        lines = [json.loads(line) for line in file]
     return {
         line["run"]: line
-        for line in lines
+        for line in lines_of(path)
         if wanted.items() <= line.items() and all(name in line for name in names)
     }
+
+
+def lines_of(path):
+    """The finished runs of a --log, [dict]; [] where it is None or no file yet."""
+    if not path or not os.path.exists(path):
+        return []
+    with open(path, encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
+
+
+def add_line(path, line):
+    """Prints a finished run, and adds it to the --log if there is one."""
+    print(json.dumps(line), flush=True)
+    if path:
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
 
 
 def one_run(config, training, test, line, names, sampler):

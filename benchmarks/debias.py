@@ -14,7 +14,6 @@ noise.
 
 import argparse
 import dataclasses
-import json
 import pathlib
 import sys
 import time
@@ -36,7 +35,7 @@ def main():
         )
     startup.load_tensorflow()
     training, test = accuracy.datasets(config, heldout=True)
-    done = lines_of(settings.log)
+    done = accuracy.lines_of(settings.log)
     for run in range(settings.runs):
         for ratio in map(float, settings.ratios.split(",")):
             wanted = {
@@ -50,9 +49,7 @@ def main():
                 continue
             of_ratio = dataclasses.replace(config, debias_ratio=ratio)
             done.append(wanted | one_run(of_ratio, training, test, settings.samples, run))
-            print(json.dumps(done[-1]), flush=True)
-            with open(settings.log, "a", encoding="utf-8") as file:
-                file.write(json.dumps(done[-1]) + "\n")
+            accuracy.add_line(settings.log, done[-1])
     if settings.plot:
         plot(done, settings.plot)
 
@@ -66,13 +63,6 @@ def parse():
     parser.add_argument("--log", type=pathlib.Path, default=pathlib.Path("benchmarks/debias.jsonl"))
     parser.add_argument("--plot", type=pathlib.Path, help="a PNG file to draw")
     return parser.parse_known_args()
-
-
-def lines_of(path):
-    """The finished runs of a file, which need not exist."""
-    if not path.exists():
-        return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def one_run(config, training, test, samples, seed):

@@ -61,10 +61,7 @@ def main():
             failed.append(method)
             continue
         done[method] = found
-        print(json.dumps(found), flush=True)
-        if settings.log:
-            with open(settings.log, "a", encoding="utf-8") as file:
-                file.write(json.dumps(found) + "\n")
+        accuracy.add_line(settings.log, found)
     print(table([done[method] for method in methods if method in done]), flush=True)
     if failed:
         sys.exit(f"failed, see above: {', '.join(failed)}. The same command tries them again.")
@@ -107,13 +104,9 @@ def wanted_of(settings, rest, config):
 
 def results_in(path, wanted, names):
     """{method: its line} of the file's lines of these settings and classifiers."""
-    if not path or not os.path.exists(path):
-        return {}
-    with open(path, encoding="utf-8") as file:
-        lines = [json.loads(line) for line in file]
     return {
         line["method"]: line
-        for line in lines
+        for line in accuracy.lines_of(path)
         if wanted.items() <= line.items() and ("own" in line or all(name in line for name in names))
     }
 

@@ -18,15 +18,7 @@ _RATE = 2e-3
 def run(given):
     """Returns the Finish of a Race: `predict` alone."""
     weights = initial(jax.random.key(given.seed), given.images.shape[1:], given.num_classes)
-    gradient = dp_sgd.NoisyGradient(loss, _CLIP_NORM)
-
-    @jax.jit
-    def update(weights, average, state, released, steps):
-        taken = state[2]
-        weights, state = networks.adam(
-            weights, released, state, _RATE * networks.falling(taken, steps)
-        )
-        return weights, networks.averaged(average, weights, taken, steps), state
+    gradient, update = dp_sgd.NoisyGradient(loss, _CLIP_NORM), networks.averaging_adam(_RATE)
 
     def step(place, records, key, plan):
         released = gradient(place[0], records, key, plan)

@@ -32,15 +32,7 @@ def run(given):
     """Returns the Finish of a Race."""
     shape = given.images.shape[1:]
     weights = initial(jax.random.key(given.seed), shape, given.num_classes)
-    gradient = dp_sgd.NoisyGradient(loss, _CLIP_NORM)
-
-    @jax.jit
-    def update(weights, average, state, released, steps):
-        taken = state[2]
-        weights, state = networks.adam(
-            weights, released, state, _RATE * networks.falling(taken, steps)
-        )
-        return weights, networks.averaged(average, weights, taken, steps), state
+    gradient, update = dp_sgd.NoisyGradient(loss, _CLIP_NORM), networks.averaging_adam(_RATE)
 
     def step(place, records, random, key, plan):
         levels = random.standard_normal((len(records[0]), _LEVELS)).astype(np.float32)

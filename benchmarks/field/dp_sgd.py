@@ -60,7 +60,7 @@ class Plan:
 A_PLAN = Plan(1, 1.0, 1.0, 1.0, 0.0, 0.0)  # for steps on random images, whose time is measured
 
 
-def planned(race, *, steps, step, steps_in_it=1):
+def planned(race, *, steps, step):
     """Returns the Plan of about `steps` steps, with batches as large as the race's minutes allow.
 
     At a given number of gradients few steps of large batches have the least noise, and too few do not
@@ -71,10 +71,9 @@ def planned(race, *, steps, step, steps_in_it=1):
       race: the Race.
       steps: the steps wanted.
       step: function of random records, a tuple (images, labels): takes a step and waits for its end.
-      steps_in_it: or as many.
     """
     public = random_records(race, _TIMED_BATCH)
-    seconds = seconds_of(lambda: step(public)) / steps_in_it
+    seconds = seconds_of(lambda: step(public))
     milliseconds = 1e3 * seconds / _TIMED_BATCH  # of a record
     gradients = 60e3 * race.minutes * _SHARE_OF_TIME / milliseconds
     largest = len(race.labels) // 2

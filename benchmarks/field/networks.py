@@ -81,11 +81,6 @@ def batch_norm_weights(channels):
     return {"gamma": jnp.ones(channels), "beta": jnp.zeros(channels)}
 
 
-def leaky(x):
-    """Returns the leaky ReLU, slope 0.2."""
-    return jnp.where(x > 0, x, 0.2 * x)
-
-
 def adam_state(weights):
     """Returns the state of `adam`: moments and the number of steps."""
     zeros = jax.tree.map(jnp.zeros_like, weights)
@@ -118,3 +113,18 @@ def falling(taken, steps, warm=0.05):
     """Returns the learning rate's factor: up to 1 over `warm` of the steps, down to 0 by a cosine."""
     progress = taken / steps
     return jnp.minimum(progress / warm + 1 / steps, 0.5 * (1 + jnp.cos(jnp.pi * progress)))
+
+
+def averaging_adam(rate):
+    """Returns the compiled (weights, average, state, gradients, steps) -> the first three after a step.
+
+    rate: the learning rate, at its highest: `falling` says the rest.
+    """
+
+    @jax.jit
+    def update(weights, average, state, gradients, steps):
+        taken = state[2]
+        weights, state = adam(weights, gradients, state, rate * falling(taken, steps))
+        return weights, averaged(average, weights, taken, steps), state
+
+    return update

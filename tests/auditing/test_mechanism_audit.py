@@ -14,7 +14,7 @@ from tfdps.mechanisms import exact_gaussian, joint
 from tfdps.mechanisms.poisson import PoissonSampler
 from tfdps.training import builders
 
-TRIALS, FEW = 1000, 150
+TRIALS, MANY, FEW = 1000, 3000, 150
 
 
 @pytest.fixture(scope="module")
@@ -61,13 +61,13 @@ def broken_release(change):
 @pytest.mark.slow
 def test_the_right_mechanism_passes_and_the_bound_is_close_to_its_claim(digits, attacks_alone):
     """Short runs and seeds of the right one are in test_attacks."""
-    result = audit(digits)
+    result = audit(digits, trials=MANY)
     assert not result["violation"], failed_checks(result)
     assert result["claim"]["mu"] == 1
-    # A thousand trials a side at confidence 0.9999 see a separation of 1 to about a quarter; the bound
-    # itself has a spread of 0.05.
-    assert 0.55 < result["lower_bound"]["mu"] <= 1
-    assert 0.45 * result["claim"]["epsilon"] < result["lower_bound"]["epsilon"]
+    # At confidence 0.9999 the bound is about 0.89, with a spread of 0.03; of a thousand trials it
+    # is 0.80, with a spread of 0.05, and less than 0.7 now and then.
+    assert 0.7 < result["lower_bound"]["mu"] <= 1
+    assert 0.6 * result["claim"]["epsilon"] < result["lower_bound"]["epsilon"]
     assert result["lower_bound"]["epsilon"] <= result["claim"]["epsilon"]
 
 

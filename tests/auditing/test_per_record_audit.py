@@ -16,7 +16,7 @@ from tfdps.data import loading
 from tfdps.mechanisms import lattice
 from tfdps.training import builders
 
-TRIALS = 1000
+TRIALS = 2000  # of a thousand the bounds below were met, but for chance
 ROUNDS = ("centre", "scatter", "spread", "atoms")
 
 
@@ -58,10 +58,10 @@ def test_the_right_mechanism_passes_and_the_bound_is_close_to_its_claim(digits, 
     assert not result["violation"], failed_checks(result)
     assert [pair["name"].split(":")[0] for pair in result["pairs"][::2]] == list(ROUNDS)
     for empty, third in zip(result["pairs"][::2], result["pairs"][1::2], strict=True):
-        # A thousand trials a side see a separation of mu to 0.045 mu: a confidence of 0.9999, split
-        # among 24 attacks, takes about a third of it off at mu = 0.7. Five times the spread is allowed.
-        assert 0.35 * third["claim"]["mu"] < third["mu_lower_bound"] <= third["claim"]["mu"]
-        assert empty["mu_lower_bound"] <= empty["claim"]["mu"]  # of a quarter of the trials
+        # Two thousand trials a side see a separation to 0.033: a confidence of 0.9999, split among 24
+        # attacks, takes about a quarter of it off at mu = 0.7. An empty draw has a quarter of them.
+        assert 0.5 * third["claim"]["mu"] < third["mu_lower_bound"] <= third["claim"]["mu"]
+        assert 0.2 * empty["claim"]["mu"] < empty["mu_lower_bound"] <= empty["claim"]["mu"]
         assert empty["trials"] == third["trials"] / 4 == TRIALS / 4
 
 
