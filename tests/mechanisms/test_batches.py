@@ -10,7 +10,6 @@ import tensorflow as tf
 
 from conftest import ROOT, small_config
 from tfdps.accounting import overflow
-from tfdps.config.run_config import RunConfig
 from tfdps.data import loading, partition, tfds_builder
 from tfdps.mechanisms import batches, poisson
 from tfdps.mechanisms.joint import StepNoise
@@ -231,14 +230,9 @@ def test_a_draw_of_everything_has_every_record_once(shards, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mechanism", ["joint", "per_record"])
-def test_real_digits_are_trained_on_from_disk(tmp_path, tfds_dir, mechanism):
+def test_real_digits_are_trained_on_from_disk(tmp_path, tfds_dir):
     settings = {"dataset": "mnist", "data_dir": tfds_dir, "records_mib": 8.0}
-    if mechanism == "joint":
-        config = small_config(tmp_path / "run", num_steps=10, **settings)
-    else:
-        config = RunConfig(model_dir=str(tmp_path / "run"), num_atoms=1, latent_dim=9, **settings)
-    card = job.train(config)
+    card = job.train(small_config(tmp_path / "run", num_steps=10, **settings))
     assert card.dataset_size == 60_000
     assert card.steps == card.generator_updates
     assert 9.9 < card.epsilon <= 10

@@ -163,6 +163,7 @@ def test_the_update_is_adam_on_the_release_pulled_back_through_the_generator(dig
         np.testing.assert_allclose(ours.numpy(), theirs.numpy(), atol=2e-3)
 
 
+@pytest.mark.slow
 def test_the_learning_rate_falls_by_half_a_cosine(digits):
     model = model_of(digits, learning_rate=0.1, learning_rate_schedule="cosine", num_steps=4)
     rates = []
