@@ -11,6 +11,7 @@ from tfdps.auditing import draw_checks, mechanism, noise_checks, per_record, ref
 from tfdps.auditing.releases import Releases
 from tfdps.config.run_config import RunConfig
 from tfdps.data import loading
+from tfdps.data.dataset import DatasetSpec
 from tfdps.mechanisms import batches, gradient_grid
 from tfdps.training import builders
 
@@ -86,6 +87,30 @@ def test_the_right_steps_pass_and_both_kinds_are_looked_at(digits, monkeypatch):
     ):
         assert what in names
     assert [p["name"].split(":")[0] for p in result["pairs"]][-2:] == ["refiner"] * 2
+
+
+def test_large_records_are_learned_from_as_they_are_shrunk_each_by_itself():
+    """The auditor's own means of squares, and integers that no other record moves."""
+    spec = DatasetSpec("large", (50, 44, 1), ("a", "b"))
+    plan = make_plan(RunConfig(model_dir="unused", **SETTINGS), 1000, num_classes=2)
+    steps = builders.build_model(
+        RunConfig(model_dir="unused", **SETTINGS), spec, plan
+    ).learner.steps
+    assert steps.trained.image_shape == (25, 22, 1)
+    pair = refiner.worst_neighbours(steps, plan, spec.image_shape)[1]
+    for draw, expected in zip((pair.without, pair.having), pair.expected, strict=True):
+        released = steps.release(pair.quiet_state, draw).vector
+        assert np.linalg.norm(released - expected) < 2e-5
+    images = np.random.default_rng(0).integers(0, 256, (8, *spec.image_shape), np.uint8)
+    labels = np.arange(8, dtype=np.int32) % 2
+    first = (np.arange(8) < 3).astype(np.float32)
+    both, one, other = (
+        steps.mechanism._sum((images, labels, weights.astype(np.float32))).numpy()
+        for weights in (np.ones(8), first, 1 - first)
+    )
+    np.testing.assert_array_equal(both, one + other)
+    assert one.any()
+    assert other.any()
 
 
 def steps_without_noise(model):

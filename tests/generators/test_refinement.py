@@ -142,7 +142,7 @@ def test_levels_fall_in_even_ratios_from_the_start_to_a_twentieth(start, levels,
 @pytest.mark.slow
 def test_a_short_training_makes_it_take_noise_out(monkeypatch):
     """Strokes with noise on them come back closer: mean squares, against the noise's own."""
-    monkeypatch.setattr(pretraining, "_NUM_IMAGES", 500)
+    monkeypatch.setattr(pretraining, "NUM_IMAGES", 500)
     model = build((8, 8, 1), levels=1)
     denoiser = model.get_layer("refined").denoiser
     random = np.random.default_rng(9)

@@ -48,7 +48,7 @@ def refined(model_dir="unused", **changes):
 def few_images():
     """300 procedural images instead of 10,000."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pretraining, "_NUM_IMAGES", 300)
+        patch.setattr(pretraining, "NUM_IMAGES", 300)
         yield
 
 

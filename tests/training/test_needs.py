@@ -20,7 +20,6 @@ from tfdps.data.dataset import DatasetSpec
 from tfdps.generators import networks
 from tfdps.learners.per_record import class_rounds, learner, rounds
 from tfdps.learners.per_record.settings import RoundSettings
-from tfdps.learners.refiner import pretraining
 from tfdps.mechanisms.moments import Release
 from tfdps.training import free_memory, job, needs, plan_lines
 
@@ -108,11 +107,6 @@ def test_free_memory_is_what_linux_and_the_container_leave(tmp_path):
     (tmp_path / "memory.max").write_text("1001000\n")
     assert of() == 500 * 1024 + 1_000_000
     assert free_memory.of_process(tmp_path / "none") is None
-
-
-def test_procedural_images_are_fewer_where_they_are_large():
-    assert pretraining.num_images((64, 64, 3)) == 10_000
-    assert 600 < pretraining.num_images((256, 256, 3)) < 700
 
 
 def test_no_round_and_no_generator_has_an_array_of_pixels_by_pixels(monkeypatch):

@@ -10,7 +10,7 @@ import tensorflow as tf
 from tfdps.auditing import shadow
 from tfdps.auditing.worst_case import Neighbours, batch_of_units
 from tfdps.generators import denoiser as denoisers
-from tfdps.generators import pixels
+from tfdps.generators import pixels, scaling
 
 NAME = "refiner"
 _ROWS = 8  # of a batch that an auditor makes up
@@ -74,7 +74,7 @@ class Contributions:
             image, label = record
             own = slice((row * most + number) * views, (row * most + number + 1) * views)
             noise, levels, mirrored = (array[own] for array in self._numbers[chunk])
-            clean = np.asarray(image, np.float32) / 127.5 - 1
+            clean = _shrunk(np.asarray(image, np.float32) / 127.5 - 1)
             clean = np.stack([clean[:, ::-1] if turned else clean for turned in mirrored])
             seen.append((clean, noise, levels, np.full(views, label, np.int32)))
         return tuple(tf.constant(np.concatenate(each)) for each in zip(*seen, strict=True))
@@ -85,6 +85,15 @@ class Contributions:
             tape.watch(weights)
             loss = tf.reduce_mean(self._denoiser.loss(*views))
         return tf.concat([tf.reshape(g, [-1]) for g in tape.gradient(loss, weights)], 0)
+
+
+def _shrunk(image):
+    """An image as the refiner sees it: large ones as means of squares, by the auditor's own hand."""
+    side = scaling.factor(image.shape)
+    missing = [(0, -length % side) for length in image.shape[:2]]
+    image = np.pad(image, [*missing, (0, 0)], mode="edge")
+    parts = [image[i::side, j::side] for i in range(side) for j in range(side)]
+    return np.mean(parts, axis=0, dtype=np.float64).astype(np.float32)
 
 
 def worst_neighbours(steps, plan, image_shape):

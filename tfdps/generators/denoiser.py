@@ -22,6 +22,7 @@ SIGMA_DATA = 0.6  # standard deviation of a pixel in [-1, 1], about
 SMALLEST_LEVEL, LARGEST_LEVEL = 0.03, 1.0  # of noise, in pixel units, that it is trained for
 _LEAK = 0.05  # slope of the clip outside [-1, 1] while it is trained
 _GROUPS = 8
+_PATCH_SIDE = 2  # pixels, of the squares that the network sees as channels
 NUM_FEATURES = 4  # of a noise level
 
 
@@ -116,8 +117,7 @@ def _network(image_shape, num_classes, width):
     """F: (images, features of level and class) -> images; its last layer starts small."""
     images = keras.Input(image_shape, dtype="float32")
     features = keras.Input((NUM_FEATURES + num_classes,), dtype="float32")
-    side = patch_side(image_shape)
-    patches = Patches(image_shape, side)
+    patches = Patches(image_shape, _PATCH_SIDE)
     seeds = itertools.count()  # the same weights in every new denoiser
 
     def convolution(filters, *, size=3, strides=1, scale=1.0):
@@ -144,16 +144,8 @@ def _network(image_shape, num_classes, width):
     x = keras.layers.UpSampling2D(2)(convolution(width, size=1)(x))
     x = residual(keras.layers.Add()([x, fine]))
     x = keras.layers.Activation("silu")(_modulated(x, features))
-    x = convolution(image_shape[2] * side**2, scale=0.1)(x)
-    return keras.Model([images, features], Unpatched(image_shape, side)(x), name="denoiser")
-
-
-def patch_side(image_shape):
-    """Returns the side of a patch: 2 for images of up to 40 pixels a side, doubled with them.
-
-    So there are 20 patches a side at most.
-    """
-    return 2 ** max(1, math.ceil(math.log2(max(image_shape[:2]) / 20)))
+    x = convolution(image_shape[2] * _PATCH_SIDE**2, scale=0.1)(x)
+    return keras.Model([images, features], Unpatched(image_shape, _PATCH_SIDE)(x), name="denoiser")
 
 
 def _modulated(x, features):

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfdps.generators import scaling
 from tfdps.generators.denoiser import Denoiser
 from tfdps.generators.mixture import inverse_normal
 from tfdps.generators.random_cosines import RandomCosines
@@ -39,12 +40,13 @@ class RefinerShape:
 class Refinement(keras.layers.Layer):
     """Images that look real where the mixture's have grain and haze; call([images, z, labels]).
 
-        x = image + start * noise(z)
+        x = shrunk(image) + start * noise(z)
         x <- D(x, s) + (x - D(x, s)) s' / s    for levels s, and s' the next one
 
     From `start` down to 0.05 in even ratios, then 0: deterministic steps of the probability flow (Song
     et al., ICLR 2021; Karras et al., NeurIPS 2022), begun at an image instead of noise alone (SDEdit,
     Meng et al., ICLR 2022). The noise is a function of the latent: the same one gives the same image.
+    Images of more than 40 pixels a side are made smaller first and enlarged at the end, see `scaling`.
 
     Weights, none trainable here: those of the `denoiser` and of the `noise`.
 
@@ -72,16 +74,17 @@ class Refinement(keras.layers.Layer):
     ) -> None:
         super().__init__(**kwargs)
         self.image_shape, self.num_classes, self.shape = tuple(image_shape), num_classes, shape
+        self.refined_shape = scaling.refined_shape(self.image_shape)
         self.denoiser = Denoiser(
-            self.image_shape, num_classes=num_classes, width=shape.width, name="denoiser"
+            self.refined_shape, num_classes=num_classes, width=shape.width, name="denoiser"
         )
         self.denoiser.trainable = False
-        self.noise = RandomCosines(int(np.prod(self.image_shape)), seed=2, name="noise")
+        self.noise = RandomCosines(int(np.prod(self.refined_shape)), seed=2, name="noise")
         # A function, so that a file holds the denoiser once, for all steps to call.
         self._step = tf.function(
             self._denoised,
             input_signature=[
-                tf.TensorSpec([None, *self.image_shape], tf.float32),
+                tf.TensorSpec([None, *self.refined_shape], tf.float32),
                 tf.TensorSpec([2], tf.float32),
                 tf.TensorSpec([None], tf.int32),
             ],
@@ -94,13 +97,13 @@ class Refinement(keras.layers.Layer):
 
     def call(self, inputs: typing.Any) -> typing.Any:
         images, z, labels = inputs
-        noise = keras.ops.reshape(self.noise(inverse_normal(z[:, 1:])), (-1, *self.image_shape))
-        x = images + self.shape.start * noise
+        noise = keras.ops.reshape(self.noise(inverse_normal(z[:, 1:])), (-1, *self.refined_shape))
+        x = scaling.shrunk(images, self.image_shape) + self.shape.start * noise
         labels = keras.ops.cast(labels, "int32")
         levels = [*_falling(self.shape.start, self.shape.levels), 0.0]
         for pair in zip(levels[:-1], levels[1:], strict=True):
             x = self._step(x, tf.constant(pair, tf.float32), labels)
-        return keras.ops.clip(x, -1.0, 1.0)
+        return keras.ops.clip(scaling.enlarged(x, self.image_shape), -1.0, 1.0)
 
     def _denoised(self, x, levels, labels):
         """One step: [n, H, W, C] with noise of levels[0] -> with noise of levels[1]."""

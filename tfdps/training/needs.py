@@ -11,6 +11,7 @@ import os
 
 from tfdps import checks
 from tfdps.accounting import round_shares
+from tfdps.generators import scaling
 from tfdps.learners.per_record.class_rounds import MOST_WAVES
 from tfdps.learners.refiner import pretrained, pretraining
 from tfdps.training import free_memory
@@ -118,7 +119,7 @@ def _memory(config, spec, num_records):
     )
     made_up = 0
     if config.refined and not _is_pretrained(config, spec):
-        made_up = pretraining.num_images(spec.image_shape) * pixels
+        made_up = pretraining.NUM_IMAGES * _refined_pixels(spec)
     of_records = records + _COPIES_OF_PART * part + _OF_PIECE * piece
     return _PROCESS + of_records + at_a_time + made_up
 
@@ -137,12 +138,16 @@ def _seconds(config, spec, num_records):
     seconds += (rounds - 3) * _CLASS_SECONDS * spec.num_classes
     if config.refined:
         if not _is_pretrained(config, spec):
-            made_up = pretraining.num_images(spec.image_shape) * pixels
+            made_up = pretraining.NUM_IMAGES * _refined_pixels(spec)
             seconds += made_up / _MADE_UP_A_SECOND
             seconds += config.refiner_pretraining * _DENOISER_SECONDS / cores
         views = config.refiner_steps * config.refiner_batch_size * config.refiner_views
         seconds += views * _GRADIENT_SECONDS / cores
     return seconds
+
+
+def _refined_pixels(spec):
+    return math.prod(scaling.refined_shape(spec.image_shape))
 
 
 def _is_pretrained(config, spec):

@@ -21,10 +21,9 @@ _FOLDER = pathlib.Path(__file__).parent / "pretrained"
 def path_of(image_shape):
     """Returns the pathlib.Path of the file for images of a shape, whether or not there is one.
 
-    One network fits all images of as many channels that it sees in patches of the same side.
+    One network fits all images of as many channels.
     """
-    side = denoisers.patch_side(image_shape)
-    return _FOLDER / f"{FAMILY}_{image_shape[-1]}_channels_patches_of_{side}.npz"
+    return _FOLDER / f"{FAMILY}_{image_shape[-1]}_channels.npz"
 
 
 def is_kept(image_shape, *, family, steps, width):

@@ -14,8 +14,7 @@ from tfdps.learners.refiner import pretrained
 _logger = logging.getLogger(__name__)
 
 BATCH_SIZE = 64
-_NUM_IMAGES = 10_000  # made up, each seen about ten times, with noise of its own each time
-_MOST_BYTES = 2**27  # of them: fewer where they are large, 2,730 of 128 x 128 pixels in colour
+NUM_IMAGES = 10_000  # made up, each seen about ten times, with noise of its own each time
 _CHUNK = 100  # made with one seed
 _LEARNING_RATE = 2e-3  # the largest; it rises for the first steps and falls to 0 at the end
 _RISING = 100
@@ -83,18 +82,13 @@ def pretrain(denoiser, family, *, steps, seed=0):
             bar.update()
 
 
-def num_images(image_shape):
-    """Returns how many procedural images of a shape are made up and held in memory."""
-    return min(_NUM_IMAGES, max(BATCH_SIZE, _MOST_BYTES // int(np.prod(image_shape))))
-
-
 def _made_up(family, image_shape, seed):
     """The procedural images, uint8 [n, H, W, C]."""
-    found = np.empty([num_images(image_shape), *image_shape], np.uint8)
+    found = np.empty([NUM_IMAGES, *image_shape], np.uint8)
     with console.Bar(total=len(found), unit="image", desc=family, leave=False) as bar:
         for first in range(0, len(found), _CHUNK):
             chunk = found[first : first + _CHUNK]
-            settings = {"image_shape": image_shape, "seed": seed * _NUM_IMAGES + first}
+            settings = {"image_shape": image_shape, "seed": seed * NUM_IMAGES + first}
             chunk[:] = families.images(family, len(chunk), **settings)
             bar.update(len(chunk))
     return found

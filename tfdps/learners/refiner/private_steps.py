@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tfdps.distributed import replicas
 from tfdps.generators import denoiser as denoisers
-from tfdps.generators import noted_layers
+from tfdps.generators import noted_layers, scaling
 from tfdps.learners import averaging
 from tfdps.learners.optimizer_state import OptimizerVariables
 from tfdps.mechanisms.record_gradients import GradientRelease, RecordGradientMechanism
@@ -133,8 +133,8 @@ class DenoiserSteps:
           *weights: of no use here.
 
         Returns:
-          noise float32 [n views, H, W, C], standard normal; levels float32 [n views]; whether a view is
-          mirrored, bool [n views].
+          noise float32 [n views, h, w, C], standard normal, of the shape of the denoiser's images;
+          levels float32 [n views]; whether a view is mirrored, bool [n views].
         """
         count = places.shape[0] * self._views
         seed = tf.stack([seed[0], tf.bitwise.bitwise_xor(seed[1], places[0])])
@@ -152,7 +152,8 @@ class DenoiserSteps:
             of_unit / tf.maximum(tf.reduce_sum(of_unit, axis=1, keepdims=True), 1), [-1]
         )
         shares = tf.repeat(shares / views, views)
-        clean = tf.repeat(tf.cast(images, tf.float32) / 127.5 - 1, views, axis=0)
+        clean = scaling.shrunk(tf.cast(images, tf.float32) / 127.5 - 1, images.shape[1:])
+        clean = tf.repeat(clean, views, axis=0)
         clean = tf.where(mirrored[:, None, None, None], clean[:, :, ::-1], clean)
         labels = tf.repeat(labels, views)
         with keras.StatelessScope(list(zip(self.trained.weights, weights, strict=True))):
