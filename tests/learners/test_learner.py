@@ -305,7 +305,7 @@ def test_other_numbers_of_steps_than_the_rounds_are_refused():
 
 
 def test_a_subspace_larger_than_the_image_is_refused(digits):
-    with pytest.raises(UsageError, match="p from 1 to the 64 pixels"):
+    with pytest.raises(UsageError, match="at most 65, received 66: .* the 64 slowest waves"):
         new_model(digits, per_record_config(latent_dim=66))
 
 

@@ -45,6 +45,11 @@ def test_memory_grows_with_pixels_and_not_with_their_square():
     assert memory_of(128, num_records=100_000) > at_128
 
 
+def test_as_many_waves_are_asked_for_as_memory_allows():
+    found = [class_rounds.num_waves((side, side, 3)) for side in (8, 32, 128, 256, 1024)]
+    assert found == [192, 800, 800, 341, 200]
+
+
 def test_time_grows_with_records_and_pixels():
     def seconds(side, num_records):
         return needs.of_run(tfdps.RunConfig(**SETTINGS), spec_of(side), num_records).seconds

@@ -1,6 +1,7 @@
 """What all samplers have in common: labels and seeds in, images out, in chunks of bounded memory."""
 
 import abc
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -10,6 +11,7 @@ from tfdps.artefacts.card import ModelCard
 from tfdps.samplers import class_labels
 
 CHUNK = 500  # images drawn at a time; part of what a seed means, so never changed
+_NUMBERS_AT_A_TIME = 2**22  # decoded: 21 images of 256 x 256 pixels in colour
 _LARGEST_SEED = 2**31
 
 
@@ -103,10 +105,15 @@ class Sampler(abc.ABC):
                 f"z must be finite numbers {list(expected)}, received {list(z.shape)}"
                 f"{' with NaN or infinity' if z.shape == expected else ''}."
             )
+        return self._decoded(z, labels)
+
+    def _decoded(self, z, labels):
+        """float32 images of latents and int32 labels, so many at a time as memory allows."""
+        size = max(1, min(CHUNK, _NUMBERS_AT_A_TIME // math.prod(self.image_shape)))
         return np.concatenate(
             [
-                self._decode_chunk(z[start : start + CHUNK], labels[start : start + CHUNK])
-                for start in range(0, len(labels), CHUNK)
+                self._decode_chunk(z[start : start + size], labels[start : start + size])
+                for start in range(0, len(labels), size)
             ]
         )
 

@@ -36,7 +36,7 @@ class OnnxSampler(Sampler):
 
     def _sample_chunk(self, labels, seed, chunk):
         z = np.random.default_rng([seed, chunk]).random((len(labels), self.latent_dim), np.float32)
-        return pixels.to_uint8(self._decode_chunk(z, labels))
+        return pixels.to_uint8(self._decoded(z, labels))
 
     def _decode_chunk(self, z, labels):
         (images,) = self._session.run(["images"], {"z": z, "labels": labels})

@@ -12,7 +12,7 @@ import os
 from tfdps import checks
 from tfdps.accounting import round_shares
 from tfdps.generators import scaling
-from tfdps.learners.per_record.class_rounds import MOST_WAVES
+from tfdps.learners.per_record.class_rounds import num_waves
 from tfdps.learners.refiner import pretrained, pretraining
 from tfdps.training import free_memory
 
@@ -29,6 +29,8 @@ _OF_ATOM_PIXEL = 130  # float64 of positions, sums, noise, means, spreads and th
 _OF_WAVE_PIXEL, _KEPT_OF_WAVE_PIXEL = 17, 4
 _OF_BASIS_PIXEL = 24
 _OF_SAMPLE_PIXEL = 36  # of an image that is generated
+# A denoiser's programs, and what is kept of an image of theirs.
+_REFINED, _OF_REFINED_PIXEL = 3.2e8, 60
 _SAMPLES_OF_CLASS, _CLASSES_SHOWN = 10, 20
 _LARGEST_ONNX = 2**31  # bytes: protobuf's limit
 
@@ -106,7 +108,7 @@ def _memory(config, spec, num_records):
     pixels, atom_pixels = math.prod(spec.image_shape), _atom_pixels(config, spec)
     records = min(num_records * pixels, config.records_mib * 2**20)
     part = min(num_records * pixels, _PART)
-    waves = min(MOST_WAVES, pixels) * pixels
+    waves = num_waves(spec.image_shape) * pixels
     basis = (config.latent_dim - 1) * pixels
     samples = _SAMPLES_OF_CLASS * min(spec.num_classes, _CLASSES_SHOWN) * pixels
     piece = min(_PIECE, -(-num_records // spec.num_classes) * pixels)
@@ -117,11 +119,13 @@ def _memory(config, spec, num_records):
         of_atoms + _KEPT_OF_WAVE_PIXEL * waves,
         _OF_SAMPLE_PIXEL * samples,
     )
-    made_up = 0
+    refined = made_up = 0
+    if config.refined:
+        refined = _REFINED + _OF_REFINED_PIXEL * samples
     if config.refined and not _is_pretrained(config, spec):
         made_up = pretraining.NUM_IMAGES * _refined_pixels(spec)
     of_records = records + _COPIES_OF_PART * part + _OF_PIECE * piece
-    return _PROCESS + of_records + at_a_time + made_up
+    return _PROCESS + of_records + at_a_time + refined + made_up
 
 
 def _seconds(config, spec, num_records):
@@ -129,11 +133,12 @@ def _seconds(config, spec, num_records):
     rounds = len(round_shares.of(atoms))
     drawn = min(num_records, config.batch_size or num_records)
     # Of every class the last piece is padded.
-    products = 1.5 * drawn * pixels * (min(MOST_WAVES, pixels) + config.latent_dim + 4 * atoms)
+    waves = num_waves(spec.image_shape)
+    products = 1.5 * drawn * pixels * (waves + config.latent_dim + 4 * atoms)
     cores = os.cpu_count() or 1
     seconds = _START_SECONDS + rounds * _ROUND_SECONDS
     seconds += products / (_PRODUCTS_A_SECOND * cores)
-    seconds += min(MOST_WAVES, pixels) * pixels / _WAVE_PIXELS_A_SECOND
+    seconds += waves * pixels / _WAVE_PIXELS_A_SECOND
     seconds += rounds * _atom_pixels(config, spec) / _ATOM_PIXELS_A_SECOND
     seconds += (rounds - 3) * _CLASS_SECONDS * spec.num_classes
     if config.refined:

@@ -1,6 +1,7 @@
 """The first rounds: each class's mean, the subspace that images vary in, each class's covariance."""
 
 import dataclasses
+import math
 
 import numpy as np
 
@@ -11,11 +12,23 @@ from tfdps.learners.per_record.waves import SlowWaves, cosine_basis, image_block
 from tfdps.mechanisms.moments import Atoms, MomentQuery, Scales
 
 MOST_WAVES = 800  # of the scatter, the slowest: 320,000 numbers; all waves of a 28 x 28 image
+# Of their matrix: 341 waves of 256 x 256 pixels in colour; but as many as a run may choose dimensions.
+_MOST_NUMBERS, _FEWEST_WAVES = 2**26, 200
 
 # Scales of masses and second moments, see `_ClassRound._second_moments`.
 _SCATTER_MASS, _SCATTER_SECOND, _SPREAD_SECOND = 0.1, 6.0, 3.0
 _REGION_SIDE = 4  # pixels, of the regions that atoms have spreads in
 _SMALLEST_PIXEL_VARIANCE = 1e-4
+
+
+def num_waves(image_shape):
+    """Returns how many waves the scatter is asked in: fewer where images are large, for memory.
+
+    Args:
+      image_shape: (height, width, channels).
+    """
+    pixels = math.prod(image_shape)
+    return min(MOST_WAVES, pixels, max(_FEWEST_WAVES, _MOST_NUMBERS // pixels))
 
 
 class _ClassRound:
@@ -91,9 +104,13 @@ class ScatterRound(_ClassRound):
 
     name = "scatter"
 
+    @property
+    def _num_waves(self):
+        return num_waves(self._settings.image_shape)
+
     def query(self, model, rng):
         """Returns (MomentQuery, expected): one atom a class at its centre, second moments in waves."""
-        waves, _ = cosine_basis(self._settings.image_shape, MOST_WAVES)
+        waves, _ = cosine_basis(self._settings.image_shape, self._num_waves)
         return self._second_moments(
             model,
             waves,
@@ -106,7 +123,7 @@ class ScatterRound(_ClassRound):
     def update(self, model, query, expected, moments):
         """Returns the model with its subspace: every class a Gaussian of the common covariance."""
         settings = self._settings
-        waves = SlowWaves(settings.image_shape, MOST_WAVES)
+        waves = SlowWaves(settings.image_shape, self._num_waves)
         records = settings.class_size * settings.num_classes
         second, noise = moments.second / records, moments.second_stddev / records
         values, directions = np.linalg.eigh(shrinkage.blocks(second, waves.rings, noise))

@@ -14,7 +14,7 @@ from tfdps.accounting import round_shares
 from tfdps.distributed import replicas
 from tfdps.generators import networks, rectified
 from tfdps.learners.per_record import rounds
-from tfdps.learners.per_record.class_rounds import MOST_WAVES
+from tfdps.learners.per_record.class_rounds import num_waves
 from tfdps.learners.per_record.image_model import LocalGaussians
 from tfdps.learners.per_record.settings import RoundSettings
 from tfdps.mechanisms.moments import MomentQuery
@@ -109,10 +109,11 @@ class MomentLearner:
         Raises:
           UsageError: for a subspace of more dimensions than there are waves to find it among.
         """
-        if config.latent_dim > 1 + MOST_WAVES:
+        waves = num_waves(spec.image_shape)
+        if config.latent_dim > 1 + waves:
             raise checks.UsageError(
-                f"latent_dim must be at most {1 + MOST_WAVES}, received {config.latent_dim}: the "
-                f"subspace is found among the {MOST_WAVES} slowest waves."
+                f"latent_dim must be at most {1 + waves}, received {config.latent_dim}: the "
+                f"subspace is found among the {waves} slowest waves."
             )
         settings = RoundSettings(
             image_shape=spec.image_shape,
