@@ -27,8 +27,8 @@ class DenoiserSteps:
     """Trains a copy of a Denoiser on private records; the original keeps the average of its weights.
 
     A step: of each record drawn, shrunk by itself where it is large, the gradient of its denoising
-    loss, the mean over `views` of noise levels of their own and, where images may be mirrored, sides, and
-    over the records of a person; the mechanism clips it, sums, adds noise; Adam (Kingma & Ba 2015)
+    loss, the mean over `views` of noise levels of their own and, where images may be mirrored, sides,
+    and over the records of a person; the mechanism clips it, sums, adds noise; Adam (Kingma & Ba 2015)
     takes the sum over the public batch size.
 
     Guarantee: the private draw enters `release` alone, which is the mechanism's. All else is a function
