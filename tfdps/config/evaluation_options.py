@@ -8,6 +8,7 @@ import typing
 from tfdps import checks
 
 AUDIT_PARTS = ("mechanism", "canaries", "membership", "memorisation")
+PROTOCOLS = ("classic", "dpimagebench")
 QUICK_SAMPLES = 10_000
 CACHE_IN_REPORT = "report"  # a folder of that name is ./report
 
@@ -37,6 +38,15 @@ class EvaluationOptions:
     eval_quick: bool = _field(
         False,
         "--mode=evaluate: at most 10,000 images, without the pixel threshold and the ResNet.",
+    )
+    eval_protocol: str = _field(
+        "classic",
+        "--mode=evaluate: classic, which is LogReg, MLP, CNN and a small ResNet; or dpimagebench: "
+        "ResNet-110, WRN-40-4 and ResNeXt-29, for a GPU.",
+    )
+    eval_epochs: int = _field(
+        50,
+        "--eval_protocol=dpimagebench: epochs of each classifier; fewer than 50 are a short form.",
     )
     eval_real: bool = _field(
         False, "--mode=evaluate: train the same classifiers on the real data too, as a reference."
@@ -87,6 +97,8 @@ class EvaluationOptions:
         checks.field_types(self)
         checks.at_least("eval_samples", self.eval_samples, 100)
         checks.at_least("eval_repeats", self.eval_repeats, 1)
+        checks.one_of("eval_protocol", self.eval_protocol, PROTOCOLS)
+        checks.at_least("eval_epochs", self.eval_epochs, 1)
         checks.at_least("audit_trials", self.audit_trials, 150)
         for part in self.parts:
             checks.one_of("audit_parts", part, AUDIT_PARTS)

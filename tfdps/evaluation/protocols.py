@@ -9,13 +9,12 @@ import numpy as np
 
 from tfdps.data import held_out
 from tfdps.evaluation import (
-    classifiers,
+    accuracies,
     distances,
     feature_cnn,
     inception,
     outputs,
     overlap,
-    resnet,
     subject,
     two_sample,
 )
@@ -57,7 +56,11 @@ def evaluate(config, options, dataset=None, test_dataset=None):
         f"{options.eval_repeats} x {options.num_samples} generated images, tested on "
         f"{len(heldout)} real ones of {heldout.spec.name}."
     )
-    protocol, told_apart = _Protocols(tested, heldout, options), _ToldApart(heldout)
+    if options.eval_protocol == "dpimagebench":
+        protocol = accuracies.DPImageBench(tested, training, heldout, options)
+    else:
+        protocol = accuracies.Classic(tested, heldout, options)
+    told_apart = _ToldApart(heldout)
     measured = _Distances(heldout, spaces, options.num_samples)
     for repeat in range(options.eval_repeats):
         labels = np.arange(options.num_samples, dtype=np.int32) % tested.num_classes
@@ -70,7 +73,7 @@ def evaluate(config, options, dataset=None, test_dataset=None):
     if options.eval_real:
         protocol.run_real(training)
     results = {
-        "protocol": classifiers.PROTOCOL,
+        "protocol": protocol.text,
         "unit": "accuracies are fractions in [0, 1]",
         "num_samples": options.num_samples,
         "num_repeats": options.eval_repeats,
@@ -96,58 +99,6 @@ def evaluate(config, options, dataset=None, test_dataset=None):
     return written
 
 
-class _Protocols:
-    """The classifiers' accuracies, collected over sets of generated images."""
-
-    def __init__(self, tested, heldout, options):
-        self._test, self._options = (heldout.images, heldout.labels), options
-        self._num_classes = tested.num_classes
-        self._runs = {}
-
-    def run(self, images, labels, repeat):
-        self._classic("accuracy", images, labels, repeat)
-        if not self._options.eval_quick:
-            self._classic("accuracy_thresholded", classifiers.thresholded(images), labels, repeat)
-            self._resnet("resnet", images, labels, repeat)
-
-    def run_real(self, training):
-        self._classic("accuracy_real", training.images, training.labels, 0)
-        if not self._options.eval_quick:
-            self._resnet("resnet_real", training.images, training.labels, 0)
-
-    def results(self):
-        """{"accuracy": {"logreg": {"mean", "std", "runs"}, ...}, ..., "resnet": {...}}"""
-        found = {}
-        for (block, name), runs in self._runs.items():
-            if block == "resnet":
-                found["resnet"] = {"protocol": resnet.PROTOCOL, "accuracy": _summary(runs)}
-            elif block == "resnet_real":
-                found["resnet"]["accuracy_real"] = _summary(runs)
-            else:
-                found.setdefault(block, {})[name] = _summary(runs)
-        return found
-
-    def _classic(self, block, images, labels, repeat):
-        for name in classifiers.NAMES:
-            self._keep(block, name, classifiers.accuracy, name, images, labels, repeat)
-
-    def _resnet(self, block, images, labels, repeat):
-        self._keep(block, "resnet", resnet.accuracy, images, labels, repeat)
-
-    def _keep(self, block, name, measure, *arguments):
-        *arguments, repeat = arguments
-        start, title = time.monotonic(), f"{block} {name}"
-        value = measure(
-            *arguments,
-            test=self._test,
-            num_classes=self._num_classes,
-            seed=repeat,
-            title=title,
-        )
-        self._runs.setdefault((block, name), []).append(value)
-        _logger.info(f"  {title:28s} {100 * value:5.1f} %   {time.monotonic() - start:4.0f} s")
-
-
 class _Distances:
     """FID, KID, precision, recall, density and coverage in each feature space, over the sets."""
 
@@ -171,8 +122,8 @@ class _Distances:
     def results(self):
         """{"fid_cnn": mean over the sets, ..., "distances": {"fid_cnn": {"mean", "std", "runs"}}}"""
         return {
-            **{name: _summary(runs)["mean"] for name, runs in self._runs.items()},
-            "distances": {name: _summary(runs) for name, runs in self._runs.items()},
+            **{name: accuracies.summary(runs)["mean"] for name, runs in self._runs.items()},
+            "distances": {name: accuracies.summary(runs) for name, runs in self._runs.items()},
             "neighbours": {
                 "precision_recall": _PRECISION_NEIGHBOUR,
                 "density_coverage": _DENSITY_NEIGHBOUR,
@@ -247,9 +198,3 @@ def _feature_spaces(tested, training, options):
     named = [inception.load(options.inception_weights)] if options.inception_weights else []
     cache_dir = options.cache_dir(tested.report_dir)
     return [feature_cnn.load(training, cache_dir), *named]
-
-
-def _summary(runs):
-    """Mean, standard deviation (none of a single run) and the runs themselves."""
-    spread = statistics.stdev(runs) if len(runs) > 1 else None
-    return {"mean": statistics.fmean(runs), "std": spread, "runs": runs}

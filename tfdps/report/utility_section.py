@@ -116,7 +116,8 @@ def measured(evaluation):
                 ("Real training records", "accuracy_real"),
             )
             if resnet.get(key) is not None
-        ],
+        ]
+        + _dpimagebench(evaluation.get("dpimagebench") or {}),
         "spaces": _spaces(evaluation),
         "neighbours": _neighbours(evaluation.get("neighbours")),
         "two_sample": _two_sample(evaluation.get("two_sample")),
@@ -155,6 +156,19 @@ def _classic(evaluation):
         )
         for source, key, protocol in rows
         if evaluation.get(key) is not None
+    ]
+
+
+def _dpimagebench(found):
+    """Rows of the mean and the best of DPImageBench's three classifiers, and of each."""
+    if not found:
+        return []
+    short = "" if found["epochs"] >= found["published_epochs"] else ", SHORT FORM"
+    protocol = f"DPImageBench's, {found['epochs']} epochs{short}: "
+    return [
+        Row(source, protocol + name, (wording.mean_and_spread(value),), True)
+        for source, key in (("This run", "accuracy"), ("Real training records", "accuracy_real"))
+        for name, value in found.get(key, {}).items()
     ]
 
 
