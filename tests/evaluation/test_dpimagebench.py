@@ -1,4 +1,4 @@
-"""DPImageBench's classifiers: sizes as in the papers, the epoch, the short form, the file and the page."""
+"""DPImageBench's classifiers: sizes of the papers, the epoch, the short form, the file and the page."""
 
 import types
 

@@ -14,7 +14,7 @@ from tfdps import checks, console
 from tfdps.config import evaluation_options, flags
 from tfdps.data import loading
 from tfdps.data.dataset import Dataset, DatasetSpec
-from tfdps.evaluation import protocols, subject
+from tfdps.evaluation import accuracies, protocols, subject
 from tfdps.report.page import write_report
 from tfdps.samplers import saved_model_sampler
 from tfdps.training import nonprivate, run_dir
@@ -284,9 +284,9 @@ def test_results_are_strict_json_and_written_whole(tmp_path):
 @pytest.mark.parametrize("wanted", [True, False])
 def test_generated_images_are_written_unless_told_not_to(digits_run, tmp_path, monkeypatch, wanted):
     monkeypatch.setattr(protocols, "_WRITTEN_AT_ONCE", 30)
-    for name in ("_Protocols", "_ToldApart"):
-        monkeypatch.setattr(getattr(protocols, name), "run", lambda *args: None)
-        monkeypatch.setattr(getattr(protocols, name), "results", lambda self: {})
+    for collected in (accuracies.Classic, protocols._ToldApart):
+        monkeypatch.setattr(collected, "run", lambda *args: None)
+        monkeypatch.setattr(collected, "results", lambda self: {})
     monkeypatch.setattr(protocols, "_feature_spaces", lambda *args: [])
     settings = options_of(
         tmp_path, eval_samples=100, eval_npz=wanted, report_dir=str(tmp_path / "report")
