@@ -26,11 +26,11 @@ _PIECE, _OF_PIECE = (
 )  # numbers of a piece of records, see PerRecordMechanism; bytes for each
 _OF_ATOM_PIXEL = 130  # float64 of positions, sums, noise, means, spreads and their transforms
 # A basis in float32: the query's, and two copies that TensorFlow makes for a constant of a program.
-_OF_WAVE_PIXEL, _KEPT_OF_WAVE_PIXEL = 17, 4
+_OF_WAVE_PIXEL, _KEPT_OF_WAVE_PIXEL = 21, 4
 _OF_BASIS_PIXEL = 24
 _OF_SAMPLE_PIXEL = 36  # of an image that is generated
 # A denoiser's programs, and what is kept of an image of theirs.
-_REFINED, _OF_REFINED_PIXEL = 3.2e8, 60
+_REFINED, _OF_REFINED_PIXEL = 3.2e8, 45
 _SAMPLES_OF_CLASS, _CLASSES_SHOWN = 10, 20
 _LARGEST_ONNX = 2**31  # bytes: protobuf's limit
 
