@@ -116,6 +116,10 @@ def test_a_short_form_says_so():
         evaluation_options.EvaluationOptions(eval_protocol="dpib")
     with pytest.raises(checks.UsageError, match="eval_epochs must be >= 1, received 0"):
         evaluation_options.EvaluationOptions(eval_epochs=0)
+    with pytest.raises(
+        checks.UsageError, match="--eval_epochs=3 needs --eval_protocol=dpimagebench"
+    ):
+        evaluation_options.EvaluationOptions(eval_epochs=3)
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ def test_up_to_forty_pixels_a_side_nothing_is_changed():
     for shape in ((8, 8, 1), (40, 40, 3), (16, 40, 1)):
         assert (scaling.factor(shape), scaling.refined_shape(shape)) == (1, shape)
         images = images_of(shape)
-        assert scaling.shrunk(images, shape) is images
+        assert scaling.shrunk(images) is images
         assert scaling.enlarged(images, shape) is images
 
 
@@ -39,7 +39,7 @@ def test_a_pixel_is_the_mean_of_its_square_and_what_is_missing_is_as_the_edge(sh
     expected = np.mean(
         [whole[:, i::side, j::side] for i in range(side) for j in range(side)], axis=0
     )
-    found = scaling.shrunk(images, shape).numpy()
+    found = scaling.shrunk(images).numpy()
     assert found.shape == (3, *scaling.refined_shape(shape))
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
@@ -50,7 +50,7 @@ def test_what_is_enlarged_has_the_shape_and_the_slow_waves(shape):
     rows, columns = np.linspace(-1, 1, height)[:, None], np.linspace(-1, 1, width)
     image = (0.5 * np.cos(2 * rows) + 0.3 * np.sin(2 * columns))[None, :, :, None]
     image = np.repeat(image, channels, axis=3).astype(np.float32)
-    found = scaling.enlarged(scaling.shrunk(image, shape), shape).numpy()
+    found = scaling.enlarged(scaling.shrunk(image), shape).numpy()
     assert found.shape == (1, *shape)
     assert np.abs(found - image).max() < 0.1
     assert np.abs(found - image).mean() < 0.01
@@ -58,7 +58,7 @@ def test_what_is_enlarged_has_the_shape_and_the_slow_waves(shape):
 
 def test_an_image_is_shrunk_by_itself_bit_for_bit():
     shape = (128, 100, 3)
-    shrink = tf.function(lambda images: scaling.shrunk(images, shape), jit_compile=True)
+    shrink = tf.function(lambda images: scaling.shrunk(images), jit_compile=True)
     images = images_of(shape, 9)
     whole = shrink(images).numpy()
     for row in (0, 4, 8):

@@ -180,7 +180,7 @@ def measured_run(tmp_path, count, side, classes=2, **flags):
 @pytest.mark.slow
 def test_large_colour_images_train_in_four_gigabytes(tmp_path):
     count, side = 60, 256
-    peak, card = measured_run(tmp_path, count, side, refiner="none")  # whose pretraining is minutes
+    peak, card = measured_run(tmp_path, count, side)
     assert card["generator"]["image_shape"] == [side, side, 3]
     assert peak < 4 * GB
     config = flags.recorded(card["training"]["flags"])

@@ -44,9 +44,10 @@ class EvaluationOptions:
         "--mode=evaluate: classic, which is LogReg, MLP, CNN and a small ResNet; or dpimagebench: "
         "ResNet-110, WRN-40-4 and ResNeXt-29, for a GPU.",
     )
-    eval_epochs: int = _field(
-        50,
-        "--eval_protocol=dpimagebench: epochs of each classifier; fewer than 50 are a short form.",
+    eval_epochs: typing.Optional[int] = _field(
+        None,
+        "--eval_protocol=dpimagebench: epochs of each classifier; default: the protocol's 50. Fewer "
+        "are a short form.",
     )
     eval_real: bool = _field(
         False, "--mode=evaluate: train the same classifiers on the real data too, as a reference."
@@ -98,7 +99,13 @@ class EvaluationOptions:
         checks.at_least("eval_samples", self.eval_samples, 100)
         checks.at_least("eval_repeats", self.eval_repeats, 1)
         checks.one_of("eval_protocol", self.eval_protocol, PROTOCOLS)
-        checks.at_least("eval_epochs", self.eval_epochs, 1)
+        if self.eval_epochs is not None:
+            checks.at_least("eval_epochs", self.eval_epochs, 1)
+            if self.eval_protocol != "dpimagebench":
+                raise checks.UsageError(
+                    f"--eval_epochs={self.eval_epochs} needs --eval_protocol=dpimagebench: the "
+                    "classifiers of the classic protocol have epochs of their own."
+                )
         checks.at_least("audit_trials", self.audit_trials, 150)
         for part in self.parts:
             checks.one_of("audit_parts", part, AUDIT_PARTS)

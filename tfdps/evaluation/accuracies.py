@@ -50,15 +50,14 @@ class Classic:
 
     def _classic(self, block, images, labels, repeat):
         for name in classifiers.NAMES:
-            self._keep(block, name, classifiers.accuracy, name, images, labels, repeat)
+            self._keep(block, name, classifiers.accuracy, name, images, labels, seed=repeat)
 
     def _resnet(self, block, images, labels, repeat):
-        self._keep(block, "resnet", resnet.accuracy, images, labels, repeat)
+        self._keep(block, "resnet", resnet.accuracy, images, labels, seed=repeat)
 
-    def _keep(self, block, name, measure, *arguments):
-        *arguments, repeat = arguments
-        common = {"test": self._test, "num_classes": self._num_classes, "seed": repeat}
-        value = _said(measure, *arguments, **common, title=f"{block} {name}")
+    def _keep(self, block, name, measure, *arguments, seed):
+        settings = {"test": self._test, "num_classes": self._num_classes, "seed": seed}
+        value = _said(measure, *arguments, **settings, title=f"{block} {name}")
         self._runs.setdefault((block, name), []).append(value)
 
 
@@ -73,7 +72,8 @@ class DPImageBench:
     """
 
     def __init__(self, tested, training, heldout, options):
-        self.text, self._epochs = dpimagebench.protocol(options.eval_epochs), options.eval_epochs
+        self._epochs = options.eval_epochs or dpimagebench.EPOCHS
+        self.text = dpimagebench.protocol(self._epochs)
         self._common = {
             "validation": dpimagebench.validation_of(training),
             "test": (heldout.images, heldout.labels),

@@ -8,8 +8,8 @@ import functools
 
 import keras
 import numpy as np
-import tensorflow as tf
 
+from tfdps.evaluation import pipelines
 from tfdps.evaluation.epochs import Epochs
 
 PROTOCOL = (
@@ -75,7 +75,11 @@ def trained(name, train_images, train_labels, *, num_classes, seed=0, title=None
     """
     recipe, images = _RECIPES[name], _enlarge if name.startswith("cnn") else np.asarray
     kept = _validation(len(train_labels), seed)
-    batches = _shuffled(images(train_images[~kept]), train_labels[~kept], seed, recipe)
+    labels = np.asarray(train_labels, np.int32)
+    passes = max(1, recipe.fewest_updates * recipe.batch // np.count_nonzero(~kept))
+    batches = pipelines.batches(
+        images(train_images[~kept]), labels[~kept], recipe.batch, shuffle_seed=seed, passes=passes
+    )
     model = _NETWORKS[name](images(train_images[:1]).shape[1:], num_classes, seed)
     model.compile(
         keras.optimizers.Adam(_learning_rate(recipe, len(batches))),
@@ -86,7 +90,7 @@ def trained(name, train_images, train_labels, *, num_classes, seed=0, title=None
     )
     model.fit(
         batches,
-        validation_data=_in_order(images(train_images[kept]), train_labels[kept]),
+        validation_data=pipelines.batches(images(train_images[kept]), labels[kept], _TEST_BATCH),
         epochs=recipe.max_epochs,
         verbose=0,
         shuffle=False,  # the pipeline does
@@ -188,21 +192,3 @@ def _enlarge(images):
     """The images, or, too small for the CNN, enlarged by the smallest whole factor that will do."""
     factor = -(-_SMALLEST_SIDE // min(images.shape[1:3]))
     return images if factor <= 1 else images.repeat(factor, axis=1).repeat(factor, axis=2)
-
-
-def _shuffled(images, labels, seed, recipe):
-    """A tf.data pipeline of shuffled batches, which leaves TensorFlow's global seed alone."""
-    images, labels = tf.constant(images), tf.constant(labels, tf.int32)
-    passes = max(1, recipe.fewest_updates * recipe.batch // len(labels))
-    order = tf.data.Dataset.range(len(labels)).shuffle(len(labels), seed=seed).repeat(passes)
-    return (
-        order.batch(recipe.batch)
-        .map(lambda i: (tf.gather(images, i), tf.gather(labels, i)))
-        .prefetch(2)
-    )
-
-
-def _in_order(images, labels):
-    return tf.data.Dataset.from_tensor_slices((images, np.asarray(labels, np.int32))).batch(
-        _TEST_BATCH
-    )

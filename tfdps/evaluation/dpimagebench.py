@@ -7,9 +7,8 @@ import math
 
 import keras
 import numpy as np
-import tensorflow as tf
 
-from tfdps.evaluation import residual_networks
+from tfdps.evaluation import pipelines, residual_networks
 from tfdps.evaluation.epochs import Epochs
 
 NAMES = residual_networks.NAMES
@@ -29,7 +28,7 @@ def protocol(epochs):
     return (
         f"dpimagebench (Gong et al. 2025): {', '.join(NAMES)}, trained on generated images, {epochs} "
         f"epochs, batch {_BATCH}, Adam {_LEARNING_RATE:g}, averaged weights, the epoch by the accuracy "
-        f"on {_VALIDATION} real training records, tested on real images{short}"
+        f"on at most {_VALIDATION} real training records, tested on real images{short}"
     )
 
 
@@ -64,7 +63,7 @@ def accuracy(
       train_images: uint8 [n, H, W, C], generated; train_labels: integers [n] in [0, num_classes).
       validation, test: (images uint8 [m, H, W, C], integer labels [m]).
       num_classes: L.
-      epochs: at least 1.
+      epochs: at least 1; the protocol's are EPOCHS.
       seed: of the initial weights, the dropout and the shuffling.
       title: of the progress bar; default: the name.
     """
@@ -76,9 +75,9 @@ def accuracy(
         metrics=["accuracy"],
         jit_compile=False,  # convolutions are slower under XLA on a CPU
     )
-    chosen = _BestEpoch(_batches(*validation))
+    chosen = _BestEpoch(pipelines.batches(*validation, _BATCH))
     model.fit(
-        _batches(train_images, train_labels, seed),
+        pipelines.batches(train_images, train_labels, _BATCH, shuffle_seed=seed),
         epochs=epochs,
         verbose=0,
         shuffle=False,  # the pipeline does
@@ -89,8 +88,7 @@ def accuracy(
         ],
     )
     model.set_weights(chosen.weights)
-    logits = model.predict(_batches(*test).map(lambda images, _: images), verbose=0)
-    return float(np.mean(logits.argmax(1) == test[1]))
+    return float(model.evaluate(pipelines.batches(*test, _BATCH), verbose=0)[1])
 
 
 def _momentum(updates):
@@ -111,14 +109,3 @@ class _BestEpoch(keras.callbacks.Callback):
             logs["val_accuracy"] = found
         if found >= self._best:
             self._best, self.weights = found, self.model.get_weights()
-
-
-def _batches(images, labels, shuffle_seed=None):
-    """A tf.data pipeline of batches, which leaves TensorFlow's global seed alone."""
-    images, labels = tf.constant(images), tf.constant(np.asarray(labels, np.int32))
-    order = tf.data.Dataset.range(len(images))
-    if shuffle_seed is not None:
-        order = order.shuffle(len(images), seed=shuffle_seed)
-    return (
-        order.batch(_BATCH).map(lambda i: (tf.gather(images, i), tf.gather(labels, i))).prefetch(2)
-    )

@@ -6,8 +6,8 @@ networks. This one is small enough for a CPU, so its figures compare with theirs
 
 import keras
 import numpy as np
-import tensorflow as tf
 
+from tfdps.evaluation import pipelines
 from tfdps.evaluation.epochs import Epochs
 
 PROTOCOL = (
@@ -44,14 +44,17 @@ def accuracy(train_images, train_labels, *, test, num_classes, seed=0, title="re
         steps_per_execution=_STEPS_PER_EXECUTION,
         jit_compile=False,  # convolutions are slower under XLA on a CPU
     )
+    answers, test_answers = (
+        keras.ops.one_hot(np.asarray(labels), num_classes) for labels in (train_labels, test[1])
+    )
     model.fit(
-        _pipeline(train_images, train_labels, num_classes, shuffle_seed=seed),
+        pipelines.batches(train_images, answers, _BATCH, shuffle_seed=seed),
         epochs=_EPOCHS,
         verbose=0,
         shuffle=False,  # the pipeline does
         callbacks=[Epochs(title, _EPOCHS)],
     )
-    return float(model.evaluate(_pipeline(*test, num_classes), verbose=0)[1])
+    return float(model.evaluate(pipelines.batches(test[0], test_answers, _BATCH), verbose=0)[1])
 
 
 def _network(shape, num_classes, seed):
@@ -95,15 +98,4 @@ def _one_cycle(steps):
         decay_steps=max(1, steps - warmup),
         warmup_target=_PEAK_LEARNING_RATE,
         warmup_steps=warmup,
-    )
-
-
-def _pipeline(images, labels, num_classes, shuffle_seed=None):
-    """A tf.data pipeline of batches, which leaves TensorFlow's global seed alone."""
-    images, labels = tf.constant(images), tf.one_hot(np.asarray(labels), num_classes)
-    order = tf.data.Dataset.range(len(images))
-    if shuffle_seed is not None:
-        order = order.shuffle(len(images), seed=shuffle_seed)
-    return (
-        order.batch(_BATCH).map(lambda i: (tf.gather(images, i), tf.gather(labels, i))).prefetch(2)
     )

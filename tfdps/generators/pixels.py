@@ -1,11 +1,14 @@
 """Grids of images as PNG files, and the one way from float images to bytes."""
 
+import math
+
 import numpy as np
 from PIL import Image
 
 from tfdps import checks, files
 
 _SMALLEST_CELL = 32  # pixels: 8x8 digits are shown at 4 times their size
+_NUMBERS_AT_A_TIME = 2**22  # of images that are generated
 _GAP_VALUE = 128  # grey, seen beside black and white images alike
 
 
@@ -17,6 +20,18 @@ def to_uint8(images):
     """
     images = np.asarray(images, np.float32)
     return np.clip(np.round((images + np.float32(1)) * np.float32(127.5)), 0, 255).astype(np.uint8)
+
+
+def parts(count, image_shape, *, most):
+    """Returns slices that cut `count` images into parts of bounded memory, a list.
+
+    Args:
+      count: at least 0.
+      image_shape: (height, width, channels).
+      most: images of a part; fewer where they are large, 21 of 256 x 256 pixels in colour.
+    """
+    size = max(1, min(most, _NUMBERS_AT_A_TIME // math.prod(image_shape)))
+    return [slice(first, first + size) for first in range(0, count, size)]
 
 
 def class_grid(images, columns):

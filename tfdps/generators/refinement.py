@@ -98,7 +98,7 @@ class Refinement(keras.layers.Layer):
     def call(self, inputs: typing.Any) -> typing.Any:
         images, z, labels = inputs
         noise = keras.ops.reshape(self.noise(inverse_normal(z[:, 1:])), (-1, *self.refined_shape))
-        x = scaling.shrunk(images, self.image_shape) + self.shape.start * noise
+        x = scaling.shrunk(images) + self.shape.start * noise
         labels = keras.ops.cast(labels, "int32")
         levels = [*_falling(self.shape.start, self.shape.levels), 0.0]
         for pair in zip(levels[:-1], levels[1:], strict=True):

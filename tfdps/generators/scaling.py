@@ -35,17 +35,17 @@ def refined_shape(image_shape: Sequence[int]) -> tuple[int, int, int]:
     return math.ceil(height / side), math.ceil(width / side), channels
 
 
-def shrunk(images, image_shape):
+def shrunk(images):
     """Returns the means of squares of f x f pixels: float [n, h, w, C], of `refined_shape`.
 
     Below and to the right images are continued by their last pixels to whole squares. A mean moves by
     no more than the pixels of its own image do.
 
     Args:
-      images: float [n, H, W, C].
-      image_shape: (H, W, C).
+      images: float [n, H, W, C], of a known shape but for n.
     """
-    side, (height, width, channels) = factor(image_shape), image_shape
+    height, width, channels = image_shape = tuple(images.shape[1:])
+    side = factor(image_shape)
     if side == 1:
         return images
     rows, columns, _ = refined_shape(image_shape)

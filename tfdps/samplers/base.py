@@ -1,17 +1,16 @@
 """What all samplers have in common: labels and seeds in, images out, in chunks of bounded memory."""
 
 import abc
-import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from tfdps import checks
 from tfdps.artefacts.card import ModelCard
+from tfdps.generators import pixels
 from tfdps.samplers import class_labels
 
 CHUNK = 500  # images drawn at a time; part of what a seed means, so never changed
-_NUMBERS_AT_A_TIME = 2**22  # decoded: 21 images of 256 x 256 pixels in colour
 _LARGEST_SEED = 2**31
 
 
@@ -109,13 +108,8 @@ class Sampler(abc.ABC):
 
     def _decoded(self, z, labels):
         """float32 images of latents and int32 labels, so many at a time as memory allows."""
-        size = max(1, min(CHUNK, _NUMBERS_AT_A_TIME // math.prod(self.image_shape)))
-        return np.concatenate(
-            [
-                self._decode_chunk(z[start : start + size], labels[start : start + size])
-                for start in range(0, len(labels), size)
-            ]
-        )
+        parts = pixels.parts(len(labels), self.image_shape, most=CHUNK)
+        return np.concatenate([self._decode_chunk(z[part], labels[part]) for part in parts])
 
     @abc.abstractmethod
     def _sample_chunk(self, labels, seed, chunk):

@@ -21,7 +21,7 @@ from tfdps.generators import pixels
 
 _SCALAR_SECONDS = 10.0
 _LARGEST_SHARE = 0.05  # of the time may go into accounting for the scalars
-_GRID_COLUMNS, _DRAWN_AT_A_TIME = 10, 20  # images
+_GRID_COLUMNS = 10
 _RETRY_SECONDS = 2.0
 
 
@@ -159,21 +159,17 @@ class SampleGrids(keras.callbacks.Callback):
         step = int(self.model.noisy_steps.numpy())
         if step == self._written:
             return
+        count, shape = len(self._labels), self.model.averaged_generator.output_shape[1:]
         images = np.concatenate(
             [
-                pixels.to_uint8(self.model([self._z[some], self._labels[some]]).numpy())
-                for some in _parts(len(self._labels), _DRAWN_AT_A_TIME)
+                pixels.to_uint8(self.model([self._z[part], self._labels[part]]).numpy())
+                for part in pixels.parts(count, shape, most=count)
             ]
         )
         pixels.save_png(self._folder / f"step_{step:06d}.png", images, columns=_GRID_COLUMNS)
         with self._writer.as_default(step):
             tf.summary.image("samples", pixels.class_grid(images, columns=_GRID_COLUMNS)[None])
         self._written = step
-
-
-def _parts(count, size):
-    """Slices of `size`, of `count` things in all."""
-    return [slice(first, first + size) for first in range(0, count, size)]
 
 
 class Checkpoints(keras.callbacks.Callback):

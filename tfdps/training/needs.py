@@ -119,13 +119,9 @@ def _memory(config, spec, num_records):
         of_atoms + _KEPT_OF_WAVE_PIXEL * waves,
         _OF_SAMPLE_PIXEL * samples,
     )
-    refined = made_up = 0
-    if config.refined:
-        refined = _REFINED + _OF_REFINED_PIXEL * samples
-    if config.refined and not _is_pretrained(config, spec):
-        made_up = pretraining.NUM_IMAGES * _refined_pixels(spec)
+    refined = _REFINED + _OF_REFINED_PIXEL * samples if config.refined else 0
     of_records = records + _COPIES_OF_PART * part + _OF_PIECE * piece
-    return _PROCESS + of_records + at_a_time + refined + made_up
+    return _PROCESS + of_records + at_a_time + refined + _made_up(config, spec)
 
 
 def _seconds(config, spec, num_records):
@@ -142,8 +138,7 @@ def _seconds(config, spec, num_records):
     seconds += rounds * _atom_pixels(config, spec) / _ATOM_PIXELS_A_SECOND
     seconds += (rounds - 3) * _CLASS_SECONDS * spec.num_classes
     if config.refined:
-        if not _is_pretrained(config, spec):
-            made_up = pretraining.NUM_IMAGES * _refined_pixels(spec)
+        if made_up := _made_up(config, spec):
             seconds += made_up / _MADE_UP_A_SECOND
             seconds += config.refiner_pretraining * _DENOISER_SECONDS / cores
         views = config.refiner_steps * config.refiner_batch_size * config.refiner_views
@@ -151,17 +146,14 @@ def _seconds(config, spec, num_records):
     return seconds
 
 
-def _refined_pixels(spec):
-    return math.prod(scaling.refined_shape(spec.image_shape))
-
-
-def _is_pretrained(config, spec):
-    return pretrained.is_kept(
-        spec.image_shape,
-        family=config.refiner,
-        steps=config.refiner_pretraining,
-        width=config.refiner_width,
-    )
+def _made_up(config, spec):
+    """Numbers of the procedural images that a run makes up; 0 where none are."""
+    if not config.refined:
+        return 0
+    settings = {"steps": config.refiner_pretraining, "width": config.refiner_width}
+    if pretrained.is_kept(spec.image_shape, family=config.refiner, **settings):
+        return 0
+    return pretraining.NUM_IMAGES * math.prod(scaling.refined_shape(spec.image_shape))
 
 
 def _atom_pixels(config, spec):

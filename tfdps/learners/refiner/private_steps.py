@@ -152,7 +152,7 @@ class DenoiserSteps:
             of_unit / tf.maximum(tf.reduce_sum(of_unit, axis=1, keepdims=True), 1), [-1]
         )
         shares = tf.repeat(shares / views, views)
-        clean = scaling.shrunk(tf.cast(images, tf.float32) / 127.5 - 1, images.shape[1:])
+        clean = scaling.shrunk(tf.cast(images, tf.float32) / 127.5 - 1)
         clean = tf.repeat(clean, views, axis=0)
         clean = tf.where(mirrored[:, None, None, None], clean[:, :, ::-1], clean)
         labels = tf.repeat(labels, views)
