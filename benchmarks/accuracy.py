@@ -11,8 +11,9 @@ the runs behind README's table: take those out that a change of the recipe makes
 
     python benchmarks/accuracy.py --export=saved_models/mnist_eps1 --data_dir=DATA
 
-does the same with the images of an export, a generator.onnx, and trains none.
-Accuracies are of real records without noise.
+does the same with the images of an export, a generator.onnx, and trains none. With --ruler=FILE.py, see
+`ruler.py`, FID, precision and recall of 2,000 images are measured as well; with --classifiers=none
+they alone. What is measured is of real records without noise.
 """
 
 import argparse
@@ -25,6 +26,7 @@ import tempfile
 import time
 
 import numpy as np
+from ruler import Ruler
 
 from tfdps.config import flags
 from tfdps.distributed import startup
@@ -37,25 +39,27 @@ def main():
     if sampler:
         rest = [*sampler.card.flags, *rest]
     _, config = flags.parse([sys.argv[0], *rest])
-    names = settings.classifiers.split(",")
+    names = [] if settings.classifiers == "none" else settings.classifiers.split(",")
     wanted = {
         "flags": settings.export
         or " ".join(flag for flag in rest if not flag.startswith("--data_dir")),
         "samples": settings.samples,
         "heldout": settings.heldout,
     }
-    done = results_in(settings.log, wanted, names)
+    columns = names + (["fid", "precision", "recall"] if settings.ruler else [])
+    done = results_in(settings.log, wanted, columns)
     missing = [run for run in range(settings.runs) if run not in done]
     if missing:
         startup.load_tensorflow()
         training, test = datasets(config, settings.heldout)
+        ruler = Ruler(settings.ruler, test) if settings.ruler else None
     for run in missing:
-        done[run] = one_run(config, training, test, wanted | {"run": run}, names, sampler)
+        done[run] = one_run(config, training, test, wanted | {"run": run}, names, sampler, ruler)
         add_line(settings.log, done[run])
-    for name in names:
+    for name in columns:
         values = [done[run][name] for run in range(settings.runs)]
         spread = statistics.stdev(values) if len(values) > 1 else float("nan")
-        print(f"{name:8} {statistics.mean(values):5.1f} +- {spread:.1f}", flush=True)
+        print(f"{name:9} {statistics.mean(values):6.2f} +- {spread:.2f}", flush=True)
 
 
 def parse():
@@ -63,7 +67,8 @@ def parse():
     parser.add_argument("--runs", type=int, default=1)
     parser.add_argument("--export", help="an export to draw from, in place of a run of its own")
     parser.add_argument("--samples", type=int, default=60_000, help="images of a run")
-    parser.add_argument("--classifiers", default="logreg,mlp,cnn")
+    parser.add_argument("--classifiers", default="logreg,mlp,cnn", help="or none")
+    parser.add_argument("--ruler", help="a Python file that measures FID, precision and recall")
     parser.add_argument("--heldout", action="store_true", help="do not touch the test split")
     parser.add_argument(
         "--log", help="file of results, a line a run; those in it are not run again"
@@ -71,12 +76,12 @@ def parse():
     return parser.parse_known_args()
 
 
-def results_in(path, wanted, names):
-    """{run: its line} of the runs in the file that are of these settings and classifiers."""
+def results_in(path, wanted, columns):
+    """{run: its line} of the runs in the file that are of these settings and have these figures."""
     return {
         line["run"]: line
         for line in lines_of(path)
-        if wanted.items() <= line.items() and all(name in line for name in names)
+        if wanted.items() <= line.items() and all(name in line for name in columns)
     }
 
 
@@ -96,8 +101,8 @@ def add_line(path, line):
             file.write(json.dumps(line) + "\n")
 
 
-def one_run(config, training, test, line, names, sampler):
-    """The line, with what the run found: epsilon, seconds, accuracies in %."""
+def one_run(config, training, test, line, names, sampler, ruler):
+    """The line, with what the run found: epsilon, seconds, distances, accuracies in %."""
     started = time.perf_counter()
     if sampler is None:
         sampler = trained(config, training)
@@ -105,6 +110,7 @@ def one_run(config, training, test, line, names, sampler):
     labels = class_labels.in_turn(range(training.spec.num_classes), 0, line["samples"])
     images = sampler.sample(labels, seed=line["run"])
     line |= {"epsilon": round(sampler.card.epsilon or float("inf"), 4)}
+    line |= ruler.measured(images) if ruler else {}
     line |= accuracies(images, labels, test=test, names=names, seed=line["run"])
     return line | {"total_s": round(time.perf_counter() - started)}
 

@@ -7,7 +7,7 @@ follow. Each method runs in a process of its own: seconds are those until its ge
 start-up and compilation included; MiB are the process's largest resident memory. Then it draws
 --samples images, on which the classifiers of `tfdps/evaluation/classifiers.py` are trained; they are
 tested on the real test split, or with --heldout on a tenth of the training split that no method sees:
-choose settings by that. With --ruler=FILE.py, see `field/judge.py`, 2,000 images are compared with as
+choose settings by that. With --ruler=FILE.py, see `ruler.py`, 2,000 images are compared with as
 many real ones. --out has the images and a picture of each method.
 
 The methods are this project and short baselines written from papers, see `field/`, with settings for
@@ -113,9 +113,7 @@ def results_in(path, wanted, names):
 
 def prepared(settings, config):
     """(the test Dataset, the Ruler or None), with the records in a file for the methods."""
-    from field import judge
-
-    from tfdps.data.dataset import Dataset
+    from ruler import Ruler
 
     training, test = accuracy.datasets(config, settings.heldout)
     chosen = np.random.default_rng(0).permutation(len(training))[: settings.records]
@@ -126,10 +124,7 @@ def prepared(settings, config):
         class_names=np.array(training.spec.class_names),
         test_images=test.images,
     )
-    # Not sorted by class, whatever the file was: the ruler takes the first ones.
-    mixed = np.random.default_rng(1).permutation(len(test))
-    mixed = Dataset(test.images[mixed], test.labels[mixed], test.spec)
-    return test, judge.Ruler(settings.ruler, mixed) if settings.ruler else None
+    return test, Ruler(settings.ruler, test) if settings.ruler else None
 
 
 def finished(settings, method, line, test, names, ruler):

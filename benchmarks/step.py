@@ -27,7 +27,8 @@ def main():
     startup.load_tensorflow()
     from tfdps.accounting.plan import make_plan
     from tfdps.data import loading
-    from tfdps.mechanisms import batches
+    from tfdps.distributed import replicas
+    from tfdps.mechanisms.batches import PoissonBatches
     from tfdps.training import builders
 
     _, config = flags.parse([sys.argv[0], *rest])
@@ -40,12 +41,7 @@ def main():
     model = builders.build_model(config, dataset.spec, plan)
     model.authorize(10**9)
     draws = iter(
-        batches.PoissonBatches(
-            dataset,
-            plan.sampling_probability,
-            truncated=model.mechanism.bounds_any_batches,
-            noise=model.learner.noise,
-        ).dataset(10**6)
+        PoissonBatches.of_run(dataset, plan, model.learner, on=replicas.Replicas()).dataset(10**6)
     )
     if config.mechanism == "per_record":
         of_rounds(model.learner, plan, draws)

@@ -10,7 +10,7 @@
   dp_sgd         what the last two share: draws, clip, noise, the plan
   networks       layers, Adam and averaged weights in plain JAX
   generator      the image generator of dp_merf
-  judge          classifiers, distances and a picture of the images
+  judge          classifiers, the ruler and a picture of the images
 
 The baselines are written from the papers, for two CPU cores. Their noise and draws are NumPy's and
 JAX's pseudo-random numbers in floating point: good enough to compare, not to release private records.
