@@ -22,13 +22,12 @@ ROWS = [
     ["evaluation", "report"],
     ["auditing"],
     ["launch"],
-    ["__main__"],
 ]
 ROW = {room: row for row, rooms in enumerate(ROWS) for room in rooms}
 MODULES = {
     ".".join(path.relative_to(ROOT / "tfdps").with_suffix("").parts): path
     for path in sorted((ROOT / "tfdps").rglob("*.py"))
-    if path.name != "__init__.py"
+    if not path.name.startswith("__")  # Python's own names; nobody imports __main__
 }
 
 
@@ -53,7 +52,7 @@ def room(name):
 
 def test_every_room_has_a_row():
     assert {room(name) for name in MODULES} == set(ROW)
-    assert len(ROW) <= 21
+    assert len(ROW) <= 20
 
 
 @pytest.mark.parametrize("name", MODULES)
