@@ -72,6 +72,7 @@ def of_steps(model, config, draws, settings):
     parts = {
         "generator, forward and back": generator,
         "transport": lambda: learner.image_gradients(images, labels, *records),
+        "transport of fresh images": lambda: learner.fresh_gradient(images, labels),
         "mechanism": lambda: release(images[: config.batch_size], *noise),
         "noise": lambda: source and source.draw(),
         "weights' update": lambda: learner._update_weights(gradients),

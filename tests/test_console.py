@@ -1,7 +1,10 @@
 """Progress in a log file: a line a step, and nothing that only a terminal understands."""
 
 import io
+import os
 import re
+import subprocess
+import sys
 
 import pytest
 import tqdm
@@ -75,3 +78,35 @@ def test_a_terminal_has_one_line_that_is_redrawn():
     said = steps(terminal, 6)
     assert said.count("\n") == 1
     assert "\r" in said
+
+
+class TestPythonAloneOnStderr:
+    def test_what_others_write_to_the_descriptor_is_not_seen(self, capfd):
+        with console.python_alone_on_stderr():
+            os.write(2, b"Corrupt JPEG data")
+        os.write(2, b"as before")
+        assert capfd.readouterr().err == "as before"
+
+    def test_what_python_writes_is_seen(self):
+        code = (
+            "import os, sys\n"
+            "from tfdps import console\n"
+            "with console.python_alone_on_stderr():\n"
+            "    os.write(2, b'hidden')\n"
+            "    print('said', file=sys.stderr)\n"
+            "    with console.Bar(total=2) as bar: bar.update(2)\n"
+            "print('after', file=sys.stderr)\n"
+        )
+        said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stderr
+        assert said.splitlines()[0] == "said"
+        assert "2/2" in said
+        assert said.splitlines()[-1] == "after"
+        assert "hidden" not in said
+
+    def test_there_may_be_no_stderr(self):
+        code = (
+            "import os, sys; os.close(2); from tfdps import console\n"
+            "with console.python_alone_on_stderr(): print('done')\n"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert done.stdout == "done\n"

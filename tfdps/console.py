@@ -8,6 +8,7 @@ import contextlib
 import io
 import logging
 import math
+import os
 import sys
 
 import tqdm
@@ -76,6 +77,38 @@ class Bar(tqdm.tqdm):
                 self.display()
             self.fp = io.StringIO()  # for the line that tqdm would end or clear
         super().close()
+
+
+@contextlib.contextmanager
+def python_alone_on_stderr():
+    """Keeps off the screen what libraries in other languages write to stderr, for the block.
+
+    libjpeg, as TensorFlow has it, writes a line where it reads a damaged image, which may be a private
+    record. What Python writes is seen as before.
+    """
+    ours = sys.stderr
+    try:
+        kept = os.dup(2)
+        is_ours = ours is not None and ours.fileno() == 2
+    except (OSError, ValueError):  # no stderr, or one of a notebook that has no number
+        yield
+        return
+    if is_ours:
+        ours.flush()
+        sys.stderr = os.fdopen(
+            os.dup(kept), "w", buffering=1, encoding=ours.encoding, errors=ours.errors
+        )
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        if is_ours:
+            sys.stderr.close()
+            sys.stderr = ours
 
 
 @contextlib.contextmanager

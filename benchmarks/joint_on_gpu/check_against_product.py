@@ -52,7 +52,7 @@ def write(path):
             for a in (records, digits.labels[chosen].astype(np.int32), counted, noise)
         ]
         images = learner.generator([z, labels], training=True)
-        _, gradient, _ = learner.image_gradients(images, tf.constant(labels), *batch[:3])
+        _, gradient = learner.image_gradients(images, tf.constant(labels), *batch[:3])
         _, _, fresh = learner._releases(images, tf.constant(labels), batch)
         _, released = learner.noisy_step(tuple(batch), tf.constant(z), tf.constant(labels))
         stddev = 2 * CLIP_NORM * NOISE_MULTIPLIER

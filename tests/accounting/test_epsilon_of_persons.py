@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 import tfdps
-from tfdps.accounting import account_lines, gaussian_curve, persons
+from tfdps.accounting import account_lines, gaussian_curve, overflow, persons
 
 
 def plan_of(size=1000, **settings):
@@ -42,6 +42,20 @@ def test_where_any_batches_are_safe_a_person_is_who_is_drawn_at_all():
     assert persons.epsilon(plan, 5) == pytest.approx(at_all, rel=1e-9)
 
 
+def test_images_of_a_person_on_several_replicas_move_each_of_them():
+    plan = plan_of(mechanism="joint", noise_multiplier=20.0, num_steps=100, batch_size=500)
+    moved = tfdps.accounting.epsilon(
+        noise_multiplier=20.0 / math.sqrt(8),
+        sampling_probability=1 - 0.5**8,
+        steps=100,
+        delta=plan.delta,
+        accountant="pld",
+    )
+    assert persons.epsilon(plan, 8, one_replica=False) == pytest.approx(moved, rel=1e-9)
+    # Eight replicas, an image on each, drawn with q: at least what two points of one step's would be.
+    assert moved > 3.2 > 2.2 > persons.epsilon(plan, 8)
+
+
 def sampled_plan():
     return plan_of(batch_size=200, noise_multiplier=2.0, target_epsilon=None, num_atoms=1)
 
@@ -64,6 +78,21 @@ def test_where_images_are_drawn_by_chance_epsilon_covers_the_pair_of_mixtures():
     for one, other in ((moved, still), (still, moved)):
         delta = np.trapezoid(np.maximum(one - math.exp(epsilon) * other, 0), x)
         assert delta <= plan.delta
+
+
+@pytest.mark.skipif(
+    not hasattr(dp_accounting, "MixtureOfGaussiansDpEvent"),
+    reason="dp-accounting 0.4.3 has no mixtures of Gaussians",
+)
+def test_what_the_kept_share_of_delta_does_not_cover_is_not_claimed(monkeypatch):
+    plan, config = sampled_plan(), tfdps.RunConfig(images_per_person=4, batch_size=200)
+    assert math.isfinite(persons.epsilon(plan, 4))
+    monkeypatch.setattr(
+        overflow, "PROBABILITY", 1e-16
+    )  # of a part: far more than there is room for
+    assert persons.epsilon(plan, 4) == math.inf
+    [line] = [line for line in account_lines.account(config, plan) if "person" in line]
+    assert line.endswith("of at most 4 images: too large to be claimed")
 
 
 @pytest.mark.skipif(

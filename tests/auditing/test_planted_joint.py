@@ -33,17 +33,18 @@ def test_noise_that_ends_a_leak_beside_it_and_a_doubled_probability_are_each_fou
     Noise ends at three standard deviations; the gradient of a step's fresh images, which is released
     beside the noisy one, gets a thousandth of the private one.
     """
-    draw, gradients = exact_gaussian.draw, ImageGradientLearner._image_gradients
+    draw, releases = exact_gaussian.draw, ImageGradientLearner._releases
 
     def clipped(size, stddev):
         return np.clip(draw(size, stddev), -int(3 * stddev), int(3 * stddev))
 
-    def leaking(self, *arguments):
-        loss, gradient, fresh = gradients(self, *arguments)
-        return loss, gradient, fresh + 1e-3 * gradient[: len(fresh)]
+    def leaking(self, images, labels, batch):
+        loss, released, fresh = releases(self, images, labels, batch)
+        _, gradient = self.image_gradients(images, labels, *batch[:3])
+        return loss, released, fresh + 1e-3 * gradient[: len(fresh)]
 
     monkeypatch.setattr(exact_gaussian, "draw", clipped)
-    monkeypatch.setattr(ImageGradientLearner, "_image_gradients", leaking)
+    monkeypatch.setattr(ImageGradientLearner, "_releases", leaking)
     double_sampling_probability(monkeypatch)
     found = found_by(run, tmp_path, by=one_pair_attacked)
     of_noise = [name for name in found if name.startswith(LAW)]

@@ -9,13 +9,17 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 import workers
+from PIL import Image
 
 from conftest import small_config
 from tfdps import checks, launch
 from tfdps.accounting import accountants, ledger
+from tfdps.data import image_folder
 from tfdps.distributed import replicas, startup
+from tfdps.mechanisms import batches
 from tfdps.samplers import saved_model_sampler
 from tfdps.training import job, ledger_gate
 from tfdps.training.run_dir import RunDir
@@ -300,3 +304,44 @@ def test_a_second_process_on_a_model_dir_is_refused_and_the_first_goes_on(digits
             job.train(config)
     finally:
         held.close()
+
+
+@pytest.mark.slow
+def test_a_file_that_is_gone_in_mid_run_ends_it_with_a_checkpoint_and_is_not_named(
+    tmp_path, monkeypatch
+):
+    for label in ("cat", "dog"):
+        (tmp_path / "scans" / label).mkdir(parents=True)
+        for number in range(20):
+            grey = np.random.default_rng(number).integers(0, 256, (8, 8), np.uint8)
+            Image.fromarray(grey).save(tmp_path / "scans" / label / f"p{number}.png")
+    config = small_config(
+        tmp_path / "run",
+        dataset=f"folder:{tmp_path / 'scans'}",
+        image_size=8,
+        records_mib=1e-3,
+        num_steps=60,
+    )
+    monkeypatch.setattr(batches, "_BLOCK_BYTES", 1)  # else one read has the records of all steps
+    gather, reads = image_folder.Records.gather, []
+
+    def losing_the_disk(self, indices):
+        reads.append(len(indices))
+        if len(reads) == 25:
+            (tmp_path / "scans").rename(tmp_path / "unplugged")
+        return gather(self, indices)
+
+    monkeypatch.setattr(image_folder.Records, "gather", losing_the_disk)
+    with pytest.raises(checks.UsageError, match="cannot be read any more") as raised:
+        job.train(config)
+    shown = str(raised.value) + str(raised.value.__cause__)
+    assert raised.value.__suppress_context__
+    assert not re.search(r"p\d|cat|dog", shown)
+    kept = [int(p.stem.removeprefix("ckpt-")) for p in (tmp_path / "run").rglob("ckpt-*.index")]
+    assert 20 <= max(kept) < 40  # a draw may have no record, and so nothing to read
+    (tmp_path / "unplugged").rename(tmp_path / "scans")
+    card = job.train(config)
+    assert card.steps == 60
+    assert (
+        max(kept) < card.generator_updates <= 60
+    )  # what was lost with the last batches stays spent

@@ -160,8 +160,9 @@ def test_a_ledger_with_fewer_steps_than_the_checkpoint_is_refused(copy_of_run):
     path = model_dir / "ledger.jsonl"
     short = b"".join(path.read_bytes().splitlines(keepends=True)[:2])
     path.write_bytes(short)
-    with pytest.raises(checks.UsageError, match="entries are missing"):
-        job.train(config)
+    for mode in (job.train, job.export_checkpoint):
+        with pytest.raises(checks.UsageError, match="entries are missing"):
+            mode(config)
     assert path.read_bytes() == short
 
 

@@ -1,5 +1,7 @@
 """What --mode=account prints of a plan."""
 
+import math
+
 from tfdps import checks
 from tfdps.accounting import accountants, class_signal, persons, records_an_atom, shown
 
@@ -40,7 +42,7 @@ def _costs(config, plan):
         spent = shown.up(plan.epsilon(plan.steps, name), decimals=6)
         yield f"epsilon by {name.upper()}            {spent}"
     if config.images_per_person is not None and config.person is None:
-        yield f"epsilon of a person       {_of_person(plan, config.images_per_person)}"
+        yield f"epsilon of a person       {_of_person(plan, config)}"
     if plan.shares is not None:
         for number, (share, sigma) in enumerate(
             zip(plan.shares, plan.noise_multipliers, strict=False), start=1
@@ -66,8 +68,11 @@ def _costs(config, plan):
         yield f"most steps by {name.upper()}         {most} at epsilon {config.target_epsilon:g}"
 
 
-def _of_person(plan, images):
-    spent = persons.epsilon(plan, images)
+def _of_person(plan, config):
+    images = config.images_per_person
+    spent = persons.epsilon(plan, images, one_replica=config.strategy == "one")
+    if spent == math.inf:
+        return f"of at most {images} images: too large to be claimed"
     if spent is None:
         return (
             f"of at most {images} images: where images are drawn by chance it takes a newer "

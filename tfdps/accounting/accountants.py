@@ -206,7 +206,7 @@ def noise_multiplier(
             [dp_accounting.SelfComposedDpEvent(_event(c), c.steps) for c in charges(s)]
         ),
         target_epsilon,
-        delta,
+        delta * (1 - overflow.SHARE_OF_DELTA),  # as `epsilon_of` has it
         dp_accounting.mechanism_calibration.ExplicitBracketInterval(low, high),
         tol=1e-4 * bound,
     )

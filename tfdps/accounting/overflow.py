@@ -22,11 +22,15 @@ MOST_PARTS = 10_000  # of a draw, on all replicas
 SHARE_OF_DELTA = 2.0**-20
 
 
+def is_covered(*, steps: int, epsilon: float, delta: float) -> bool:
+    """Returns whether the share of delta that is kept covers `steps` draws at epsilon."""
+    log_t = math.log(steps * MOST_PARTS * PROBABILITY)
+    return log_t + math.log1p(math.exp(min(epsilon, 700))) <= math.log(SHARE_OF_DELTA * delta)
+
+
 def check(*, steps: int, epsilon: float, delta: float) -> None:
     """Raises UsageError unless the share of delta that is kept covers `steps` draws at epsilon."""
-    if math.log(steps * MOST_PARTS * PROBABILITY) + math.log1p(
-        math.exp(min(epsilon, 700))
-    ) > math.log(SHARE_OF_DELTA * delta):
+    if not is_covered(steps=steps, epsilon=epsilon, delta=delta):
         raise checks.UsageError(
             f"epsilon {epsilon:.3g} at delta={delta} in {steps} subsampled steps is beyond what is "
             "accounted for: take a target_epsilon below 20, or a larger delta."

@@ -97,15 +97,24 @@ class Records:
         return images, self._labels
 
     def gather(self, indices):
-        """Returns the images of some records of the part, uint8 [k, H, W, C]."""
+        """Returns the images of some records of the part, uint8 [k, H, W, C].
+
+        Raises:
+          UsageError: a file is not what it was when the run examined it. Which one is not said: it
+            was drawn, and that is private.
+        """
         images = np.empty((len(indices), *self.image_shape), np.uint8)
 
         def decoded(index):
             file = self.listing.files[self._part[index]]
             try:
                 pixels, _ = image_files.decode(image_files.content(file), self._reading)
-            except image_files.UnusableError as error:  # it changed since it was examined
-                raise _unusable([(file, error)]) from error
+            except image_files.UnusableError:
+                raise checks.UsageError(
+                    "an image of the folder cannot be read any more as it was when this run examined "
+                    "all of them: it changed, it is gone, or the disk is. Put the folder right; the "
+                    "same command then goes on with the run."
+                ) from None
             return pixels
 
         with concurrent.futures.ThreadPoolExecutor() as pool:

@@ -1,8 +1,8 @@
 """Replicas: the devices that a run computes on, and what its workers tell one another.
 
 A worker is a process; a replica is one of its devices. All of it is tf.distribute's: this is the part
-of it that a run uses. What is sent between workers here is public; private sums go through
-`mechanisms/noisy_sum.py` alone.
+of it that a run uses. What is sent between workers here is public, but for the fingerprint of their
+data, which no line shows; private sums go through `mechanisms/noisy_sum.py` alone.
 """
 
 import contextlib
@@ -120,6 +120,13 @@ class Replicas:
             lines = ", ".join(sorted(differs)) or "see the other workers' messages"
             raise checks.UsageError(
                 f"the workers of a run must have the same flags and data; they differ: {lines}."
+            )
+
+    def same_data(self, fingerprint):
+        """Raises UsageError, on every worker, unless each has the chief's fingerprint, a text."""
+        if self.any(self.broadcast(fingerprint.encode()) != fingerprint.encode()):
+            raise checks.UsageError(
+                "the workers of a run must have the same flags and data; the data differ."
             )
 
     def on_chief(self, function):

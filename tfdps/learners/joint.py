@@ -32,8 +32,9 @@ class ImageGradientLearner:
     """One Adam step of a generator for each release of the transport loss's image gradient.
 
     Guarantee: the private batch enters `image_gradients` alone, and what that returns leaves the
-    step only through `mechanism.release`; a private run returns nothing else. Shapes are fixed, and
-    an empty draw is a step like any other.
+    step only through `mechanism.release`; a private run returns nothing else. The gradient of the
+    fresh images, which has no noise, is computed by `fresh_gradient`, which is not given the batch.
+    Shapes are fixed, and an empty draw is a step like any other.
 
     On R replicas each has B / R images and its shard of the draw, and releases the gradient of their
     loss by itself (see the mechanism). What is then averaged over them, the gradient of the weights
@@ -81,6 +82,7 @@ class ImageGradientLearner:
         # Not the whole step: XLA drops the assertion that the ledger covers it, and convolutions
         # are faster outside XLA on a CPU.
         self.image_gradients = tf.function(self._image_gradients, jit_compile=True)
+        self.fresh_gradient = tf.function(self._fresh_gradient, jit_compile=True)
         if self._replicas.count == 1:  # the update of several replicas cannot be: it leaves them
             self._update_weights = tf.function(self._update_weights, jit_compile=True)  # type: ignore[method-assign]
 
@@ -190,14 +192,11 @@ class ImageGradientLearner:
         return self._releases(*state, batch)[1]
 
     def _releases(self, images, labels, batch):
-        """(loss, released dL/dX [n,...], dL/dX_fresh [n',...]): the first private, the others not.
-
-        The fresh images' gradient holds nothing of the batch.
-        """
+        """(loss, released dL/dX [n,...], dL/dX_fresh [n',...]): the first private, the others not."""
         records, noise = batch[:3], batch[3:]
-        loss, gradient, fresh_gradient = self.image_gradients(images, labels, *records)
+        loss, gradient = self.image_gradients(images, labels, *records)
         released = self.mechanism.release(gradient, *noise)
-        return loss, released, self.mechanism.limit_public(fresh_gradient)
+        return loss, released, self.mechanism.limit_public(self.fresh_gradient(images, labels))
 
     def latents(self) -> tuple[tf.Tensor, tf.Tensor]:
         """(z, labels) of the n images of the step and the n' fresh ones, which share n' labels."""
@@ -207,35 +206,54 @@ class ImageGradientLearner:
         return z, tf.concat([labels, labels[:num_fresh]], axis=0)
 
     def _image_gradients(self, images, labels, private_images, private_labels, weights):
-        """(loss, dL/dX [n,...], dL/dX_fresh [n',...]); compiled; all three hold private data."""
+        """(loss, dL/dX [n,...]); compiled; both hold private data."""
         num_images = self.config.batch_size
         private = tf.cast(private_images, tf.float32) / 127.5 - 1
         target = self._features(private, private_labels)
         x, fresh = tf.stop_gradient(images[:num_images]), tf.stop_gradient(images[num_images:])
         with tf.GradientTape() as tape:
-            tape.watch([x, fresh])
+            tape.watch(x)
             loss = self._loss(
                 self._features(x, labels[:num_images]),
                 self._features(fresh, labels[num_images:]),
                 target,
                 weights,
             )
-        gradients = tape.gradient(loss, [x, fresh], unconnected_gradients="zero")
-        return loss, *gradients
+        return loss, tape.gradient(loss, x)
+
+    def _fresh_gradient(self, images, labels):
+        """dL/dX_fresh [n',...], of the debiasing term alone, which reads no record; compiled."""
+        num_images = self.config.batch_size
+        x, fresh = images[:num_images], tf.stop_gradient(images[num_images:])
+        if not self.config.num_fresh:
+            return tf.zeros_like(fresh)
+        own = self._features(x, labels[:num_images])
+        with tf.GradientTape() as tape:
+            tape.watch(fresh)
+            others = self._features(fresh, labels[num_images:])
+            mixed = tf.concat([others, own[self.config.num_fresh :]], axis=0)
+            loss = -divergence.transport_cost(own, mixed, **self._transport()).value
+        return tape.gradient(loss, fresh)
 
     def _loss(self, x, fresh, target, weights):
+        if self.config.loss == "plain":
+            return divergence.sinkhorn_divergence(
+                x, target, y_self_term=False, y_weights=weights, **self._transport()
+            ).value
+        return divergence.semi_debiased_loss(
+            x, fresh, target, y_weights=weights, **self._transport()
+        )
+
+    def _transport(self):
+        """The settings of every transport problem of a step, by name."""
         config = self.config
-        settings = {
+        return {
             "cost": config.cost,
             "cost_l1_weight": config.cost_l1_weight,
             "regularization": config.regularization,
             "schedule": config.schedule,
             "exponent": config.schedule_exponent,
-            "y_weights": weights,
         }
-        if config.loss == "plain":
-            return divergence.sinkhorn_divergence(x, target, y_self_term=False, **settings).value
-        return divergence.semi_debiased_loss(x, fresh, target, **settings)
 
     def _features(self, images, labels):
         """phi = [pixels; label_scale * onehot(label)], [n, d + L]."""

@@ -100,6 +100,7 @@ class PoissonBatches:
         self._batch_bytes = self.padded_size * unit_bytes
         if noise is not None:
             self._batch_bytes += 8 * math.prod(noise.shape)
+        self.failure: checks.UsageError | None = None  # of reading records, in mid-run
         self._block = 1  # batches whose records are read together
         if not dataset.in_memory and not in_parts:
             self._block = max(1, _BLOCK_BYTES // self._batch_bytes)
@@ -167,7 +168,11 @@ class PoissonBatches:
             draws = [self._units[self._draw(part, shard)].ravel() for _, part, shard in block]
             wanted = np.unique(np.concatenate(draws))
             wanted = wanted[wanted >= 0]
-            images = self._dataset.gather(wanted)
+            try:
+                images = self._dataset.gather(wanted)
+            except checks.UsageError as error:
+                self.failure = error
+                raise
             for draw in draws:
                 noise = () if self._noise is None else (self._noise.draw(),)
                 yield *self._padded(draw, images, np.searchsorted(wanted, draw)), *noise

@@ -7,19 +7,25 @@ import typing
 
 import tensorflow as tf
 
-from tfdps import checks
+from tfdps import checks, console
 from tfdps.accounting import ledger
 from tfdps.accounting.plan import PrivacyPlan
 from tfdps.artefacts.card import ModelCard
 from tfdps.config.run_config import RunConfig
-from tfdps.data import loading
+from tfdps.data import loading, names
 from tfdps.distributed import replicas
 from tfdps.distributed.preemption import StopRequest
 from tfdps.mechanisms import batches, exactness
 from tfdps.training import builders, callbacks, needs, plan_lines, run_plan
 from tfdps.training.ledger_gate import LedgerWriter
 from tfdps.training.run_dir import RunDir
-from tfdps.training.run_export import export_run, lost_line, lost_rounds, public_flags
+from tfdps.training.run_export import (
+    export_run,
+    lost_line,
+    lost_rounds,
+    public_flags,
+    refuse_uncovered,
+)
 
 _logger = logging.getLogger(__name__)
 
@@ -35,7 +41,10 @@ def train(config, dataset=None, *, stop=None):
     stop = stop or StopRequest()
     on = replicas.of_config(config)
     stop.listen_again()
-    with on.noticing_losses():
+    with contextlib.ExitStack() as around:
+        if names.source(config.dataset) == "tfds":  # whose images TensorFlow decodes
+            around.enter_context(console.python_alone_on_stderr())
+        around.enter_context(on.noticing_losses())
         return _train(config, dataset, on, stop)
 
 
@@ -45,6 +54,7 @@ def _train(config, records, on, stop):
     dataset = _load(config, records, on)
     config, choices = run_plan.settled(on, run, config, dataset)
     on.same_on_all(_public_settings(config, dataset))
+    on.same_data(dataset.fingerprint)
     on.on_chief(lambda: run.check_data(dataset))  # before a file of the run is touched
     plan = run_plan.shared(on, run, config, dataset)
     if on.is_chief:  # who speaks for all workers
@@ -164,7 +174,7 @@ def _load(config, records, on):
 
 def _public_settings(config, dataset):
     """What all workers must agree on, as lines: all flags but for their machine's paths."""
-    data_set = f"{dataset.size} records, {dataset.fingerprint}", str(dataset.spec)
+    data_set = f"{dataset.size} records", str(dataset.spec)
     return "\n".join([*public_flags(config, dataset.spec), *data_set])
 
 
@@ -202,11 +212,7 @@ def _restore(model, manager, plan, open_ledger):
             f"all {covered} steps of the run are spent, but it was stopped before its first "
             "checkpoint: there is no generator to export. Use a new --model_dir."
         )
-    if taken > covered:
-        raise checks.UsageError(
-            f"the ledger covers {covered} steps, but the checkpoint has taken {taken}: "
-            "entries are missing from it. Restore it from a backup, or use a new --model_dir."
-        )
+    refuse_uncovered(model, covered)
     lost = lost_line(lost_rounds(model, plan, open_ledger.charges), plan, "will not be asked")
     if lost:
         _logger.info(f"{lost}.")
@@ -231,11 +237,14 @@ def _fit(job):
                 model.take_steps(
                     draws, left, on=on, total=plan.steps, per_execution=stride, callbacks=around
                 )
-            except (KeyboardInterrupt, ledger.LedgerWriteError):
+            except (KeyboardInterrupt, ledger.LedgerWriteError, tf.errors.OpError) as error:
                 for each in around:
                     # Without a model fit had not begun.
                     if isinstance(each, callbacks.Checkpoints) and each.model is not None:
                         each.save()
+                if isinstance(error, tf.errors.OpError) and draws.failure is not None:
+                    # TensorFlow's own has the text of it, and where in the code it was.
+                    raise draws.failure from None
                 raise
 
 

@@ -16,12 +16,18 @@ _logger = logging.getLogger(__name__)
 
 
 def export_run(run, model, plan, spec, config):
-    """Exports the averaged generator with what the ledger says it cost; returns the ModelCard."""
+    """Exports the averaged generator with what the ledger says it cost; returns the ModelCard.
+
+    Raises:
+      UsageError: the ledger lacks steps that the generator has taken, or the export cannot be written.
+    """
+    charges = run.charges(plan)
+    if plan.private:
+        refuse_uncovered(model, sum(charge.steps for charge in charges))
     # Of float32 and of no strategy, whatever the run computed in and on.
     generator = networks.of_run(config, spec)
     generator.set_weights(model.averaged_generator.get_weights())
     networks.recalibrate(generator, num_classes=spec.num_classes)
-    charges = run.charges(plan)
     lost = lost_rounds(model, plan, charges)
     training = {
         "generator_updates": model.learner.updates,
@@ -46,6 +52,19 @@ def export_run(run, model, plan, spec, config):
     for line in _summary(run, card, lost_line(lost, plan, "was never asked")):
         _logger.info(line)
     return card
+
+
+def refuse_uncovered(model, covered):
+    """Raises UsageError where the model has taken more steps than the `covered` ones of the ledger.
+
+    Guarantee: a card that is written after it charges at least the steps that the generator has seen.
+    """
+    taken = int(model.noisy_steps.numpy())
+    if taken > covered:
+        raise checks.UsageError(
+            f"the ledger covers {covered} steps, but the checkpoint has taken {taken}: "
+            "entries are missing from it. Restore it from a backup, or use a new --model_dir."
+        )
 
 
 def lost_rounds(model, plan, charges):
