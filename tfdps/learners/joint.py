@@ -15,9 +15,9 @@ from tfdps.distributed import replicas
 from tfdps.generators import networks
 from tfdps.learners import averaging
 from tfdps.learners.optimizer_state import OptimizerVariables
+from tfdps.learners.transport_loss import TransportLoss
 from tfdps.mechanisms.joint import JointMechanism
 from tfdps.mechanisms.none import NoMechanism
-from tfdps.sinkhorn import divergence
 
 if typing.TYPE_CHECKING:
     from collections.abc import Iterable
@@ -81,8 +81,9 @@ class ImageGradientLearner:
         self.optimizer.build(generator.trainable_variables)
         # Not the whole step: XLA drops the assertion that the ledger covers it, and convolutions
         # are faster outside XLA on a CPU.
-        self.image_gradients = tf.function(self._image_gradients, jit_compile=True)
-        self.fresh_gradient = tf.function(self._fresh_gradient, jit_compile=True)
+        loss = TransportLoss(self.config, num_classes)
+        self.image_gradients = tf.function(loss.image_gradients, jit_compile=True)
+        self.fresh_gradient = tf.function(loss.fresh_gradient, jit_compile=True)
         if self._replicas.count == 1:  # the update of several replicas cannot be: it leaves them
             self._update_weights = tf.function(self._update_weights, jit_compile=True)  # type: ignore[method-assign]
 
@@ -204,62 +205,6 @@ class ImageGradientLearner:
         z = tf.random.uniform([num_images + num_fresh, self.config.latent_dim])
         labels = tf.random.uniform([num_images], maxval=self.num_classes, dtype=tf.int32)
         return z, tf.concat([labels, labels[:num_fresh]], axis=0)
-
-    def _image_gradients(self, images, labels, private_images, private_labels, weights):
-        """(loss, dL/dX [n,...]); compiled; both hold private data."""
-        num_images = self.config.batch_size
-        private = tf.cast(private_images, tf.float32) / 127.5 - 1
-        target = self._features(private, private_labels)
-        x, fresh = tf.stop_gradient(images[:num_images]), tf.stop_gradient(images[num_images:])
-        with tf.GradientTape() as tape:
-            tape.watch(x)
-            loss = self._loss(
-                self._features(x, labels[:num_images]),
-                self._features(fresh, labels[num_images:]),
-                target,
-                weights,
-            )
-        return loss, tape.gradient(loss, x)
-
-    def _fresh_gradient(self, images, labels):
-        """dL/dX_fresh [n',...], of the debiasing term alone, which reads no record; compiled."""
-        num_images = self.config.batch_size
-        x, fresh = images[:num_images], tf.stop_gradient(images[num_images:])
-        if not self.config.num_fresh:
-            return tf.zeros_like(fresh)
-        own = self._features(x, labels[:num_images])
-        with tf.GradientTape() as tape:
-            tape.watch(fresh)
-            others = self._features(fresh, labels[num_images:])
-            mixed = tf.concat([others, own[self.config.num_fresh :]], axis=0)
-            loss = -divergence.transport_cost(own, mixed, **self._transport()).value
-        return tape.gradient(loss, fresh)
-
-    def _loss(self, x, fresh, target, weights):
-        if self.config.loss == "plain":
-            return divergence.sinkhorn_divergence(
-                x, target, y_self_term=False, y_weights=weights, **self._transport()
-            ).value
-        return divergence.semi_debiased_loss(
-            x, fresh, target, y_weights=weights, **self._transport()
-        )
-
-    def _transport(self):
-        """The settings of every transport problem of a step, by name."""
-        config = self.config
-        return {
-            "cost": config.cost,
-            "cost_l1_weight": config.cost_l1_weight,
-            "regularization": config.regularization,
-            "schedule": config.schedule,
-            "exponent": config.schedule_exponent,
-        }
-
-    def _features(self, images, labels):
-        """phi = [pixels; label_scale * onehot(label)], [n, d + L]."""
-        count = images.shape[0]
-        onehot = tf.one_hot(labels, self.num_classes) * self.config.label_scale
-        return tf.concat([tf.reshape(images, [count, -1]), onehot], axis=1)
 
     def _update_weights(self, gradients):
         """Adam with the L2 term, then the moving average of all weights; all of it public."""
