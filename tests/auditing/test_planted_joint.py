@@ -41,7 +41,7 @@ def test_noise_that_ends_a_leak_beside_it_and_a_doubled_probability_are_each_fou
     def leaking(self, images, labels, batch):
         loss, released, fresh = releases(self, images, labels, batch)
         _, gradient = self.image_gradients(images, labels, *batch[:3])
-        return loss, released, fresh + 1e-3 * gradient[: len(fresh)]
+        return loss, released, fresh + 1e-3 * gradient[: fresh.shape[0]]
 
     monkeypatch.setattr(exact_gaussian, "draw", clipped)
     monkeypatch.setattr(ImageGradientLearner, "_releases", leaking)
