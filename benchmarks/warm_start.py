@@ -68,9 +68,9 @@ def main():
 
     for rate in map(float, settings.learning_rates.split(",")):
         started = time.perf_counter()
-        numbers, model = went_on(config, rate, training, warm, charges)
+        numbers, generator = went_on(config, rate, training, warm, charges)
         numbers |= {"learning_rate": rate, "train_s": round(time.perf_counter() - started)}
-        judged(f"private_{rate:g}", drawn(model, labels), labels, **numbers)
+        judged(f"private_{rate:g}", drawn(generator, labels), labels, **numbers)
 
 
 def parse():
@@ -116,11 +116,11 @@ def warmed(config, settings, spec, images, labels):
         debias_ratio=settings.warm_ratio,
         learning_rate=settings.warm_rate,
     )
-    return trained(config, Dataset(images, labels.astype(np.int32), spec), None).averaged_generator
+    return trained(config, Dataset(images, labels.astype(np.int32), spec), None)
 
 
 def went_on(config, rate, training, warm, charges):
-    """({epsilon, noise multiplier}, the model) of private steps from the weights of `warm`."""
+    """({epsilon, noise multiplier}, the averaged generator) of private steps that go on from `warm`."""
     from tfdps.accounting import accountants
     from tfdps.accounting.events import NoiseEvent
 
@@ -147,7 +147,7 @@ def went_on(config, rate, training, warm, charges):
 
 
 def trained(config, dataset, start):
-    """The model of a run on a Dataset, from the weights of `start` unless that is None."""
+    """The averaged generator of a run on a Dataset, from the weights of `start` unless that is None."""
     from tfdps.accounting.plan import make_plan
     from tfdps.distributed import replicas
     from tfdps.mechanisms.batches import PoissonBatches
@@ -161,17 +161,16 @@ def trained(config, dataset, start):
     model.authorize(plan.steps)
     draws = PoissonBatches.of_run(dataset, plan, model.learner, on=on)
     model.take_steps(draws, plan.steps, on=on, total=plan.steps, per_execution=20)
-    return model
+    return model.averaged_generator
 
 
 def drawn(generator, labels):
-    """uint8 images of a model's averaged generator, or of a generator, for labels."""
+    """uint8 images of a generator for labels."""
     import keras
     import tensorflow as tf
 
     from tfdps.generators import networks, pixels
 
-    generator = getattr(generator, "averaged_generator", generator)
     copy = keras.models.clone_model(generator)
     copy.set_weights(generator.get_weights())
     networks.recalibrate(copy, num_classes=int(max(labels)) + 1)

@@ -103,6 +103,15 @@ class TestPythonAloneOnStderr:
         assert said.splitlines()[-1] == "after"
         assert "hidden" not in said
 
+    def test_python_may_write_elsewhere(self, capfd, monkeypatch):
+        monkeypatch.setattr(
+            sys, "stderr", elsewhere := io.StringIO()
+        )  # as in a notebook: no number
+        with console.python_alone_on_stderr():
+            os.write(2, b"Corrupt JPEG data")
+            print("said", file=sys.stderr)
+        assert (capfd.readouterr().err, elsewhere.getvalue()) == ("", "said\n")
+
     def test_there_may_be_no_stderr(self):
         code = (
             "import os, sys; os.close(2); from tfdps import console\n"

@@ -89,10 +89,13 @@ def python_alone_on_stderr():
     ours = sys.stderr
     try:
         kept = os.dup(2)
-        is_ours = ours is not None and ours.fileno() == 2
-    except (OSError, ValueError):  # no stderr, or one of a notebook that has no number
+    except OSError:  # there is no stderr
         yield
         return
+    try:
+        is_ours = ours is not None and ours.fileno() == 2
+    except (OSError, ValueError):  # a notebook's, which is no file
+        is_ours = False
     if is_ours:
         ours.flush()
         sys.stderr = os.fdopen(

@@ -17,12 +17,13 @@ def judged(arrays, *, test, names, seed, ruler, picture):
       names: of classifiers.
       seed: of the classifiers.
       ruler: a `ruler.Ruler`, or None.
-      picture: path of a PNG file for ten images of each class.
+      picture: path of a PNG file for ten images of each class, or None.
     """
     if "predictions" in arrays:
         return {"own": round(100 * float(np.mean(arrays["predictions"] == test.labels)), 2)}
     images, labels = arrays["images"], arrays["labels"]
-    save_picture(picture, images, labels)
+    if picture is not None:
+        save_picture(picture, images, labels)
     found = ruler.measured(images) if ruler else {}
     return found | accuracy.accuracies(images, labels, test=test, names=names, seed=seed)
 

@@ -87,9 +87,8 @@ def test_where_images_are_drawn_by_chance_epsilon_covers_the_pair_of_mixtures():
 def test_what_the_kept_share_of_delta_does_not_cover_is_not_claimed(monkeypatch):
     plan, config = sampled_plan(), tfdps.RunConfig(images_per_person=4, batch_size=200)
     assert math.isfinite(persons.epsilon(plan, 4))
-    monkeypatch.setattr(
-        overflow, "PROBABILITY", 1e-16
-    )  # of a part: far more than there is room for
+    # Of a part: far more than there is room for.
+    monkeypatch.setattr(overflow, "PROBABILITY", 1e-16)
     assert persons.epsilon(plan, 4) == math.inf
     [line] = [line for line in account_lines.account(config, plan) if "person" in line]
     assert line.endswith("of at most 4 images: too large to be claimed")

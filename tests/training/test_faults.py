@@ -342,6 +342,5 @@ def test_a_file_that_is_gone_in_mid_run_ends_it_with_a_checkpoint_and_is_not_nam
     (tmp_path / "unplugged").rename(tmp_path / "scans")
     card = job.train(config)
     assert card.steps == 60
-    assert (
-        max(kept) < card.generator_updates <= 60
-    )  # what was lost with the last batches stays spent
+    # What was lost with the last batches stays spent.
+    assert max(kept) < card.generator_updates <= 60

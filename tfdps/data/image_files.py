@@ -2,7 +2,6 @@
 
 import dataclasses
 import io
-import warnings
 
 import numpy as np
 
@@ -84,9 +83,6 @@ def decode(stored, reading):
       UsageError: it is a DICOM file, and pydicom is not installed.
     """
     from PIL import Image, UnidentifiedImageError
-
-    # Its warnings tell what single private files are like; what matters of it is an error here.
-    warnings.filterwarnings("ignore", module=r"PIL(\.|$)")
 
     try:
         if dicom_files.has_mark(stored):

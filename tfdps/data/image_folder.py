@@ -4,6 +4,7 @@ import collections
 import concurrent.futures
 import functools
 import hashlib
+import warnings
 
 import numpy as np
 
@@ -55,6 +56,9 @@ class Records:
                 f"image folder {listing.folder} has no {', '.join(image_files.EXTENSIONS)} file"
                 f"{''.join(f'; {what}' for what in listing.aside())}."
             )
+        # Pillow's tell what single private files are like; what matters of it is an error here. Before
+        # threads decode: they share the list of filters.
+        warnings.filterwarnings("ignore", module=r"PIL(\.|$)")
         self.listing, self._reading = listing, reading or image_files.Reading()
         self._part = range(len(listing.files))[partition.strided(part)]
         self._labels = np.asarray(listing.labels, np.int32)[partition.strided(part)]
