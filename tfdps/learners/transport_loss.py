@@ -84,14 +84,14 @@ class TransportLoss:
 
     def fresh_gradient(self, images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         """Returns dL/dX_fresh [n',H,W,C], of the debiasing term alone; arguments as above; public."""
-        count, num_fresh = self._config.batch_size, self._config.num_fresh
+        count = self._config.batch_size
         x, fresh = images[:count], tf.stop_gradient(images[count:])
-        if not num_fresh:
+        if not self._config.num_fresh:
             return tf.zeros_like(fresh)
         own = self._points(x, labels[:count])
         with tf.GradientTape() as tape:
             tape.watch(fresh)
-            mixed = tf.concat([self._points(fresh, labels[count:]), own[num_fresh:]], axis=0)
+            mixed = divergence.partly_fresh(own, self._points(fresh, labels[count:]))
             loss = -divergence.transport_cost(own, mixed, **self._settings).value
         return tape.gradient(loss, fresh)
 

@@ -226,15 +226,21 @@ def semi_debiased_loss(
         max_iterations=max_iterations,
     )
     x, x_fresh, y = (tf.convert_to_tensor(points) for points in (x, x_fresh, y))
-    num_fresh = tf.shape(x_fresh)[0]
     cross = _transport(x, tf.stop_gradient(y), None, y_weights, settings).value
     # The gradient of x_fresh is public: it must be the same whether or not anything was drawn.
     drawn = normalized_weights(y_weights, y).any
     own = tf.where(drawn, x, tf.stop_gradient(x))
-    mixed = tf.concat([x_fresh, own[num_fresh:]], axis=0)
-    debias = _transport(own, mixed, None, None, settings).value
+    debias = _transport(own, partly_fresh(own, x_fresh), None, None, settings).value
     empty_value = tf.where(drawn, tf.zeros_like(debias), tf.stop_gradient(debias))
     return 2 * cross - debias + empty_value
+
+
+def partly_fresh(x: tf.Tensor, x_fresh: tf.Tensor) -> tf.Tensor:
+    """Returns the x' of eq. 8, [n, d]: x with its first n' points replaced by x_fresh, [n', d].
+
+    W(x, x') is the debiasing term of `semi_debiased_loss`.
+    """
+    return tf.concat([x_fresh, x[tf.shape(x_fresh)[0] :]], axis=0)
 
 
 def _transport(x, y, x_weights, y_weights, settings):
