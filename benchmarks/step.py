@@ -40,9 +40,8 @@ def main():
     plan = make_plan(config, len(dataset), num_classes=spec.num_classes)
     model = builders.build_model(config, dataset.spec, plan)
     model.authorize(10**9)
-    draws = iter(
-        PoissonBatches.of_run(dataset, plan, model.learner, on=replicas.Replicas()).dataset(10**6)
-    )
+    stage, on = plan.stages[0], replicas.Replicas()
+    draws = iter(PoissonBatches.of_run(dataset, model.learner, on=on, stage=stage).dataset(10**6))
     if config.mechanism == "per_record":
         of_rounds(model.learner, plan, draws)
     else:

@@ -159,7 +159,7 @@ def trained(config, dataset, start):
         for generator in (model.generator, model.averaged_generator):
             generator.set_weights(start.get_weights())
     model.authorize(plan.steps)
-    draws = PoissonBatches.of_run(dataset, plan, model.learner, on=on)
+    draws = PoissonBatches.of_run(dataset, model.learner, on=on, stage=plan.stages[0])
     model.take_steps(draws, plan.steps, on=on, total=plan.steps, per_execution=20)
     return model.averaged_generator
 

@@ -59,18 +59,26 @@ def digits():
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A finished run: (model_dir, config, model card, the model, lines said)."""
+    """A finished run: (model_dir, config, model card, the model, lines said, [(steps, q) drawn])."""
     config = refined(tmp_path_factory.mktemp("refined") / "run")
-    said, built = [], []
+    said, built, drawn = [], [], []
     with pytest.MonkeyPatch.context() as patch, console.lines_to(said.append):
         build = builders.build_model
-        patch.setattr(
-            builders,
-            "build_model",
-            lambda *args, **on: built.append(build(*args, **on)) or built[0],
-        )
+
+        def watched(*args, **on):
+            built.append(build(*args, **on))
+            take_steps = built[0].take_steps
+
+            def watching(draws, count, **settings):
+                drawn.append((count, draws.sampling_probability))
+                take_steps(draws, count, **settings)
+
+            built[0].take_steps = watching
+            return built[0]
+
+        patch.setattr(builders, "build_model", watched)
         card = job.train(config)
-    return config.model_dir, config, card, built[0], said
+    return config.model_dir, config, card, built[0], said, drawn
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +122,11 @@ def test_the_ledger_has_the_rounds_and_then_the_subsampled_steps(run, digits):
     last = charges[-1]
     assert (last.steps, last.noise_multiplier) == (STEPS, 1.5)
     assert last.sampling_probability == 200 / 1438
+
+
+def test_records_are_drawn_as_the_ledger_says_in_every_stage(run):
+    """Not with the q of the rounds, which costs more than the ledger says."""
+    assert run[5] == [(ROUNDS, 1.0), (STEPS, 200 / 1438)]
 
 
 def test_the_card_tells_every_step_and_recomputes_to_an_epsilon_below_the_target(run):
@@ -206,7 +219,7 @@ def test_without_private_steps_the_denoiser_needs_no_record(prepared, tmp_path, 
     assert same(denoiser_of(built[0]).get_weights(), prepared)
 
 
-def test_every_step_has_the_noise_and_the_draws_of_its_stage(digits, monkeypatch):
+def test_every_step_has_the_noise_of_its_stage(digits, monkeypatch):
     model, asked = new_model(digits, refined()), []
 
     def no_release(draw, *query, noise_multiplier):

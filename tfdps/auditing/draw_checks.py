@@ -36,7 +36,7 @@ def _of_stage(learner, plan, stage):
     )
     part_bytes = -(-size // 2) * most
     draws = PoissonBatches.of_run(
-        numbered, plan, learner, on=replicas.Replicas(), stage=stage, part_bytes=part_bytes
+        numbered, learner, on=replicas.Replicas(), stage=stage, part_bytes=part_bytes
     )
     num_draws = _NUM_WHOLE_DRAWS if probability == 1 else _NUM_DRAWS
     counts, per_record, twice, torn = np.zeros(num_draws, int), np.zeros(size, int), 0, 0

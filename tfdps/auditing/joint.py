@@ -102,7 +102,7 @@ def steps_of(build, plan, dataset):
     if plan.noise_multiplier == shadow.QUIET:  # each number of a step is right, or not
         steps = _FEWEST_STEPS
     learner.generator, learner.latents = _Images(images), lambda: (z, labels)
-    draws = shadow.draws_of(dataset, plan, learner)
+    draws = shadow.draws_of(dataset, learner, plan.stages[0])
     released = tf.Variable(tf.zeros([steps, num_images, *shape]), trainable=False)
     rows = draws.padded_size * draws.images_per_unit
     batches = [

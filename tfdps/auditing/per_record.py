@@ -166,7 +166,7 @@ def _residuals(model, plan, dataset):
     else:  # something else than one release a step was paid for, or learned from
         found = [np.full(2, np.inf)] * rounds
     if of_refiner:
-        draws = shadow.draws_of(dataset, plan, model.learner, plan.stages[-1])
+        draws = shadow.draws_of(dataset, model.learner, plan.stages[-1])
         found += refiner.residuals(model.learner.steps, of_refiner, plan, dataset, draws)
     return found
 

@@ -86,15 +86,12 @@ def plan_on(plan, dataset, *, quiet=False):
     return dataclasses.replace(small, noise_multiplier=QUIET, **of_refiner)
 
 
-def draws_of(dataset, plan, learner, stage=None):
-    """Returns the PoissonBatches of a run on a small Dataset: training's, but in two parts at least.
-
-    stage: of the plan's; default: the first.
-    """
+def draws_of(dataset, learner, stage):
+    """Returns the PoissonBatches of a Stage on a small Dataset: training's, but in two parts at least."""
     in_a_part = -(-dataset.size // 2) * units_of(dataset).shape[1]
     part_bytes = in_a_part * int(np.prod(dataset.spec.image_shape))
     return PoissonBatches.of_run(
-        dataset, plan, learner, on=replicas.Replicas(), stage=stage, part_bytes=part_bytes
+        dataset, learner, on=replicas.Replicas(), stage=stage, part_bytes=part_bytes
     )
 
 
@@ -105,7 +102,7 @@ def take(model, plan, dataset, steps):
     counts = [min(stage.steps, steps - stage.first) for stage in others]
     for stage, count in zip(plan.stages, [*counts, steps - last.first], strict=True):
         if count > 0:
-            draws = draws_of(dataset, plan, model.learner, stage)
+            draws = draws_of(dataset, model.learner, stage)
             model.take_steps(draws, count, on=replicas.Replicas(), total=steps)
 
 

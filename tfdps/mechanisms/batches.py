@@ -15,7 +15,7 @@ from tfdps.data.dataset import units_of
 from tfdps.mechanisms.poisson import OVERFLOW_PROBABILITY, PoissonSampler
 
 if typing.TYPE_CHECKING:
-    from tfdps.accounting.plan import PrivacyPlan, Stage
+    from tfdps.accounting.plan import Stage
     from tfdps.data.dataset import Dataset, StreamedDataset
     from tfdps.distributed.replicas import Replicas
     from tfdps.mechanisms.joint import StepNoise
@@ -43,6 +43,7 @@ class PoissonBatches:
     far ahead, follows the draws and changes none.
 
     Attributes:
+      sampling_probability: q.
       padded_size: P, in units; the same on all workers.
       images_per_unit: m.
       parts_per_step: how many batches a shard's draw is in: one, unless it may be in parts.
@@ -79,7 +80,7 @@ class PoissonBatches:
         part_bytes: int | None = None,
     ) -> None:
         self._noise = noise
-        self._dataset, self._q = dataset, sampling_probability
+        self._dataset, self.sampling_probability = dataset, sampling_probability
         self._overflow, self._shards = overflow_probability, shards
         self._units = units_of(dataset)
         self.images_per_unit = self._units.shape[1]
@@ -109,26 +110,24 @@ class PoissonBatches:
     def of_run(
         cls,
         dataset: Dataset | StreamedDataset,
-        plan: PrivacyPlan,
         learner: typing.Any,
         *,
         on: Replicas,
-        stage: Stage | None = None,
+        stage: Stage,
         part_bytes: int | None = None,
     ) -> PoissonBatches:
-        """Returns the batches of a run's steps: what training draws, and what an audit attacks.
+        """Returns the batches of a stage's steps: what training draws, and what an audit attacks.
 
         Args:
           dataset: this worker's records.
-          plan: the PrivacyPlan, for the sampling probability.
           learner: for how its mechanism draws, and the noise that goes with a batch.
           on: the Replicas of the run.
-          stage: of the plan's; default: the first.
+          stage: of the plan's, for the sampling probability.
           part_bytes: of images in a part of a draw that is in parts; default: 256 MiB.
         """
         return cls(
             dataset,
-            (stage or plan.stages[0]).sampling_probability,
+            stage.sampling_probability,
             overflow_probability=learner.mechanism.overflow_probability,
             in_parts=learner.mechanism.draws_in_parts,
             shards=on.local_count,
@@ -188,7 +187,9 @@ class PoissonBatches:
         return shard + self._shards * (first + drawn)
 
     def _sampler(self, size):
-        return PoissonSampler(size, self._q, overflow_probability=self._overflow)
+        return PoissonSampler(
+            size, self.sampling_probability, overflow_probability=self._overflow
+        )
 
     def _padded(self, draw, images, places):
         # Padding holds a public constant: a real record there would be in every batch.

@@ -230,9 +230,7 @@ def _fit(job):
         left = stage.first + stage.steps - max(taken, stage.first)
         if left > 0:
             around = _callbacks(job, stage, stride)
-            draws = batches.PoissonBatches.of_run(
-                job.dataset, plan, model.learner, on=on, stage=stage
-            )
+            draws = batches.PoissonBatches.of_run(job.dataset, model.learner, on=on, stage=stage)
             try:
                 model.take_steps(
                     draws, left, on=on, total=plan.steps, per_execution=stride, callbacks=around
