@@ -107,6 +107,19 @@ def test_noise_beside_other_charges_meets_the_target_with_them():
     assert spent(sigma) <= 5.0 < spent(0.9998 * sigma)  # calibrated to 1e-4
 
 
+def test_a_target_that_pld_alone_can_meet_beside_other_charges_is_met():
+    beside = [NoiseEvent(1.5, 0.1, 5)]  # epsilon 1.03 by PLD, 1.28 by RDP
+    settings = {"delta": 1e-5, "accountant": "pld"}
+    sigma = accountants.noise_multiplier(
+        target_epsilon=1.15, beside=beside, sampling_probability=1.0, steps=3, **settings
+    )
+
+    def spent(sigma):
+        return accountants.epsilon_of([NoiseEvent(sigma, 1.0, 3), *beside], **settings)
+
+    assert spent(sigma) <= 1.15 < spent(0.9998 * sigma)
+
+
 def test_an_understated_mu_would_show():
     """Taking one noise for all rounds, their mean, is what the sum of squares must not become."""
     kinds = [NoiseEvent(6.0, 1.0, 1), NoiseEvent(2.0, 1.0, 1)]

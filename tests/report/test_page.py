@@ -455,6 +455,35 @@ def test_a_run_of_rounds_tells_the_noise_of_its_rounds(run):
     assert "PLD is exact, RDP is an upper bound" in shown
 
 
+def test_a_refined_run_tells_the_draws_of_rounds_and_of_the_refiners_steps(run):
+    planned = dataclasses.replace(
+        ledger.read_plan(run.ledger),
+        batch_size=NUM_RECORDS,
+        shares=(0.4, 0.6),
+        steps=40,
+        refiner_steps=38,
+        refiner_batch_size=200,
+        refiner_noise_multiplier=1.5,
+    )
+    run.ledger.unlink()
+    opened = ledger.open_ledger(run.ledger, planned)
+    for charge in planned.charges(0, 40):
+        opened.append(charge)
+    opened.close()
+    shown = text_of(written(run))
+    assert "2 on all records; 38 of the refiner on a Poisson draw of about 200 records" in shown
+    assert "both are upper bounds" in shown
+    ends = " to ".join(wording.plain(SIGMA / math.sqrt(2 * share), 4) for share in (0.6, 0.4))
+    assert (
+        "Each of the 2 steps draws every record with probability 1, limits what the draw can change to "
+        f"a clip norm of 0.5, and adds Gaussian noise of {ends} times"
+    ) in shown
+    assert (
+        "Each of the 38 steps of the refiner, which are the last, draws every record with probability "
+        "0.05, limits what the draw can change to a clip norm of 1, and adds Gaussian noise of 1.5 "
+    ) in shown
+
+
 class TestEpsilonOverSteps:
     charges = (accountants.NoiseEvent(8.0, 0.01, 30), accountants.NoiseEvent(6.0, 0.01, 10))
 

@@ -178,9 +178,12 @@ def noise_multiplier(
             "refiner_batch_size or a larger refiner_noise_multiplier."
         )
 
-    # RDP costs milliseconds: it brackets for PLD, which is seldom worse and costs seconds.
+    # RDP costs milliseconds: it brackets for PLD, which is seldom worse and costs seconds. Where it has
+    # no room beside the other charges, PLD may still have some.
+    by_rdp = epsilon_of(beside, delta=delta) < target_epsilon
+    first = "rdp" if by_rdp else accountant
     high = 1.0
-    while spent(high, "rdp") > target_epsilon:
+    while spent(high, first) > target_epsilon:
         high *= 2
         if max(charge.noise_multiplier for charge in charges(high)) > _LARGEST_NOISE_MULTIPLIER:
             raise checks.UsageError(
@@ -190,8 +193,8 @@ def noise_multiplier(
                 "delta, or take fewer steps."
             )
     low = high / 2 if high > 1 else 1e-3
-    bound = bisection.numbers(lambda s: spent(s, "rdp") <= target_epsilon, low, high)
-    if accountant == "rdp":
+    bound = bisection.numbers(lambda s: spent(s, first) <= target_epsilon, low, high)
+    if first == accountant:
         return bound
     low, high = 0.8 * bound, bound
     while spent(high) > target_epsilon:

@@ -87,7 +87,7 @@ def plan_on(plan, dataset, *, quiet=False):
 
 
 def draws_of(dataset, learner, stage):
-    """Returns the PoissonBatches of a Stage on a small Dataset: training's, but in two parts at least."""
+    """Returns the PoissonBatches of a Stage on a small Dataset: training's, in two parts at least."""
     in_a_part = -(-dataset.size // 2) * units_of(dataset).shape[1]
     part_bytes = in_a_part * int(np.prod(dataset.spec.image_shape))
     return PoissonBatches.of_run(

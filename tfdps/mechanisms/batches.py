@@ -187,9 +187,7 @@ class PoissonBatches:
         return shard + self._shards * (first + drawn)
 
     def _sampler(self, size):
-        return PoissonSampler(
-            size, self.sampling_probability, overflow_probability=self._overflow
-        )
+        return PoissonSampler(size, self.sampling_probability, overflow_probability=self._overflow)
 
     def _padded(self, draw, images, places):
         # Padding holds a public constant: a real record there would be in every batch.

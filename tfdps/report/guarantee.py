@@ -1,13 +1,56 @@
 """What (epsilon, delta) means for one record, in numbers that need no mathematics."""
 
 import math
+import typing
 
 import numpy as np
 
 from tfdps.accounting import accountants
 
+REFINER_CLIP_NORM = 1.0  # of `RecordGradientMechanism`, whatever a run's clip_norm is
 # The deltas at which the whole privacy profile is read; more of them change the third digit.
 _DELTAS = np.geomspace(1e-9, 0.9, 90)
+
+
+class StageSpent(typing.NamedTuple):
+    """What the steps of a plan's Stage did, as far as they are spent.
+
+    Attributes:
+      steps: how many.
+      sampling_probability: q of each.
+      batch_size: the number of records drawn on average.
+      clip_norm: of what a draw can change.
+      noise: the smallest and the largest noise multiplier.
+      refining: whether they trained the refiner.
+    """
+
+    steps: int
+    sampling_probability: float
+    batch_size: int
+    clip_norm: float
+    noise: tuple[float, float]
+    refining: bool
+
+
+def stages_spent(plan, steps):
+    """Returns the StageSpents of the first `steps` steps of a private PrivacyPlan, a list."""
+    found = []
+    for number, stage in enumerate(plan.stages):
+        last = min(stage.first + stage.steps, steps)
+        if last <= stage.first:
+            continue
+        noise = plan.noise_multipliers[stage.first : last]
+        found.append(
+            StageSpent(
+                steps=last - stage.first,
+                sampling_probability=stage.sampling_probability,
+                batch_size=plan.refiner_batch_size if number else plan.batch_size,
+                clip_norm=REFINER_CLIP_NORM if number else plan.clip_norm,
+                noise=(min(noise), max(noise)),
+                refining=number > 0,
+            )
+        )
+    return found
 
 
 def belief_at_most(epsilon, before):

@@ -113,7 +113,7 @@ def write_report(model_dir: str | os.PathLike[str], *, public: bool = False) -> 
 def _spent(run, plan, card):
     """(Spending or None, the dict of the ledger's figures that the page shows)."""
     if not plan.private:
-        return None, {"epsilon": math.inf, "steps": 0}
+        return None, {"epsilon": math.inf, "steps": 0, "stages": []}
     charges, exported = run.charges(plan), card.steps
     total = sum(charge.steps for charge in charges)
     if exported > total:
@@ -131,6 +131,7 @@ def _spent(run, plan, card):
         "epsilon": epsilon,
         "by": spent.at_end,
         "steps": total,
+        "stages": guarantee.stages_spent(plan, total),
         "exported_steps": exported,
         "beliefs": [(before, guarantee.belief_at_most(epsilon, before)) for before in _BELIEFS],
         "recognised": [(f, guarantee.recognised_at_most(charges, f)) for f in _FALSE_ALARMS],
