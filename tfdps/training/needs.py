@@ -13,7 +13,7 @@ from tfdps import checks
 from tfdps.accounting import round_shares
 from tfdps.generators import scaling
 from tfdps.learners.per_record.class_rounds import num_waves
-from tfdps.learners.refiner import pretrained, pretraining
+from tfdps.learners.refiner import pretrained, pretraining, private_steps
 from tfdps.training import free_memory
 
 # Bytes, measured: fitted to the runs of benchmarks/image_size.md, and a little above most of them.
@@ -31,6 +31,8 @@ _OF_BASIS_PIXEL = 24
 _OF_SAMPLE_PIXEL = 36  # of an image that is generated
 # A denoiser's programs, and what is kept of an image of theirs.
 _REFINED, _OF_REFINED_PIXEL = 3.2e8, 45
+# A view of a record at a time in a private step, for each pixel and each of a denoiser's filters.
+_OF_VIEW = 100
 _SAMPLES_OF_CLASS, _CLASSES_SHOWN = 10, 20
 _LARGEST_ONNX = 2**31  # bytes: protobuf's limit
 
@@ -120,8 +122,18 @@ def _memory(config, spec, num_records):
         _OF_SAMPLE_PIXEL * samples,
     )
     refined = _REFINED + _OF_REFINED_PIXEL * samples if config.refined else 0
+    refined += _of_private_steps(config, spec)
     of_records = records + _COPIES_OF_PART * part + _OF_PIECE * piece
     return _PROCESS + of_records + at_a_time + refined + _made_up(config, spec)
+
+
+def _of_private_steps(config, spec):
+    if not config.refiner_steps:
+        return 0
+    views = config.refiner_views * (config.images_per_person or 1)
+    at_a_time = views * private_steps.units_at_a_time(1, views=views)
+    pixels = math.prod(scaling.refined_shape(spec.image_shape)[:2])
+    return at_a_time * _OF_VIEW * pixels * config.refiner_width + private_steps.CHUNK_BYTES
 
 
 def _seconds(config, spec, num_records):

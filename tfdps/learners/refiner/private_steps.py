@@ -21,6 +21,19 @@ if typing.TYPE_CHECKING:
     from tfdps.accounting.plan import PrivacyPlan
 
 _LONGEST_MEMORY = 0.95  # of the averaged weights
+_MOST_UNITS, _MOST_VIEWS = 64, 128  # whose gradients are made at a time
+CHUNK_BYTES, _OF_WEIGHT = 2**28, 20  # of these gradients; for each number: float32, float64, int64
+
+
+def units_at_a_time(num_weights: int, *, views: int) -> int:
+    """Returns how many units' gradients are made at a time, at least 1: what memory has room for.
+
+    Args:
+      num_weights: of the denoiser.
+      views: of a unit, over all its images.
+    """
+    of_memory = CHUNK_BYTES // (_OF_WEIGHT * num_weights)
+    return max(1, min(_MOST_UNITS, _MOST_VIEWS // views, of_memory))
 
 
 class DenoiserSteps:
@@ -65,6 +78,7 @@ class DenoiserSteps:
             self._gradients,
             self.numbers,
             size=sum(self._sizes),
+            chunk_size=units_at_a_time(sum(self._sizes), views=views * plan.images_per_unit),
             images_per_unit=plan.images_per_unit,
             public=lambda: [self._seed, *(weight.value for weight in self.trained.weights)],
             on=on,
