@@ -11,7 +11,7 @@ import pytest
 import tfdps
 from conftest import ROOT
 from tfdps import checks, launch
-from tfdps.config import flags
+from tfdps.config import flags, run_checks
 from tfdps.config.fields import FREE, GUARANTEE, MODEL
 from tfdps.config.run_config import RunConfig
 
@@ -239,9 +239,10 @@ def test_how_a_family_is_drawn_is_its_own_default_and_may_be_given(family, level
     assert RunConfig(refiner=family, refiner_start=0.9).refiner_start == 0.9
 
 
-@pytest.mark.parametrize("name", ["mnist", "fashion_mnist", "cifar"])
-def test_the_mixture_alone_stays_available_for_a_flag_file_with_a_refiner(name):
-    alone = parse(f"--flagfile={name}.flags", "--refiner=none")
+@pytest.mark.parametrize("none", [["--refiner=none"], ["-refiner=none"], ["--refiner", "none"]])
+@pytest.mark.parametrize("name", ["mnist", "fashion_mnist_eps1", "cifar"])
+def test_the_mixture_alone_stays_available_for_a_flag_file_with_a_refiner(name, none):
+    alone = parse(f"--flagfile={name}.flags", *none)
     assert parse(f"--flagfile={name}.flags").refined
     assert not alone.refined
     assert alone.refiner_start is None
@@ -250,6 +251,19 @@ def test_the_mixture_alone_stays_available_for_a_flag_file_with_a_refiner(name):
     # Settings that the command line itself gives are not dropped, but refused.
     with pytest.raises(checks.UsageError, match="refiner_steps=7 means nothing"):
         parse(f"--flagfile={name}.flags", "--refiner=none", "--refiner_steps=7")
+
+
+def test_a_flag_files_refiner_is_there_without_its_private_steps():
+    whole = parse("--flagfile=fashion_mnist_eps1.flags")
+    assert (whole.refiner_steps, whole.refiner_noise_multiplier) == (48, 3.0)
+    without = parse("--flagfile=fashion_mnist_eps1.flags", "--refiner_steps=0")
+    assert without.refiner == whole.refiner
+    assert without.refiner_steps == 0
+    of_steps = run_checks.OF_PRIVATE_STEPS
+    default = RunConfig(refiner=whole.refiner)
+    assert [getattr(without, n) for n in of_steps] == [getattr(default, n) for n in of_steps]
+    with pytest.raises(checks.UsageError, match="refiner_views=7 means nothing"):
+        parse("--flagfile=mnist.flags", "--refiner_steps=0", "--refiner_views=7")
 
 
 def test_a_refiner_survives_its_own_flagfile(tmp_path):

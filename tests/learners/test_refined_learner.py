@@ -138,7 +138,9 @@ def test_the_card_tells_every_step_and_recomputes_to_an_epsilon_below_the_target
     assert again == pytest.approx(privacy["epsilon"])
     assert 9.99 < again <= 10
     assert privacy["epsilon_pld"] < again
-    assert run[2].content["training"]["rounds_lost"] == []
+    training = run[2].content["training"]
+    assert (training["rounds_lost"], training["refiner_steps_lost"]) == ([], 0)
+    assert training["generator_updates"] == ROUNDS + STEPS
 
 
 def test_the_export_is_verified(run, capsys):
@@ -173,7 +175,7 @@ def test_the_checkpoint_holds_the_whole_state(run, digits):
     manager = job._checkpoint_manager(job.RunDir(config.model_dir), model)
     manager.checkpoint.restore(manager.latest_checkpoint).assert_consumed()
     assert int(model.noisy_steps) == ROUNDS + STEPS
-    assert model.learner.updates == ROUNDS
+    assert model.learner.updates == ROUNDS + STEPS
     steps, finished = model.learner.steps, run[3].learner.steps
     assert same(steps.trained.get_weights(), finished.trained.get_weights())
     assert same(denoiser_of(model).get_weights(), denoiser_of(run[3]).get_weights())
@@ -333,7 +335,11 @@ def test_a_refiner_that_is_stopped_goes_on_with_its_state_and_what_kill_9_took_s
     assert card.steps == ROUNDS + STEPS
     assert card.epsilon <= 10
     assert len(faults.numbers) == len(set(faults.numbers))  # no step's noise is drawn twice
-    assert card.content["training"]["rounds_lost"] == []
+    training = card.content["training"]
+    assert (training["rounds_lost"], training["refiner_steps_lost"]) == ([], 1)
+    assert training["generator_updates"] == card.steps - 1
+    [last] = [line for line in said if line.startswith("Done")]
+    assert f"Done, but 1 of the refiner's {STEPS} steps was lost. Spent epsilon" in last
     assert np.isfinite(saved_model_sampler.load(config.model_dir).sample([3, 4], 0)).all()
 
 

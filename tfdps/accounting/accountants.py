@@ -168,10 +168,8 @@ def noise_multiplier(
     def spent(sigma, by=accountant):
         return epsilon_of([*charges(sigma), *beside], delta=delta, accountant=by)
 
-    if (
-        beside
-        and (alone := epsilon_of(beside, delta=delta, accountant=accountant)) >= target_epsilon
-    ):
+    alone = epsilon_of(beside, delta=delta, accountant=accountant)
+    if alone >= target_epsilon:
         raise checks.UsageError(
             f"target_epsilon={target_epsilon} cannot be met: the refiner's steps alone cost epsilon "
             f"{shown.up(alone, 3)} at delta={delta}. Take fewer refiner_steps, a smaller "
@@ -180,8 +178,7 @@ def noise_multiplier(
 
     # RDP costs milliseconds: it brackets for PLD, which is seldom worse and costs seconds. Where it has
     # no room beside the other charges, PLD may still have some.
-    by_rdp = epsilon_of(beside, delta=delta) < target_epsilon
-    first = "rdp" if by_rdp else accountant
+    first = "rdp" if epsilon_of(beside, delta=delta) < target_epsilon else accountant
     high = 1.0
     while spent(high, first) > target_epsilon:
         high *= 2

@@ -6,7 +6,7 @@ import typing
 from absl import flags
 
 from tfdps import checks
-from tfdps.config import flagfiles, help
+from tfdps.config import flagfiles, help, run_checks
 from tfdps.config.evaluation_options import EvaluationOptions
 from tfdps.config.run_config import RunConfig
 
@@ -27,7 +27,7 @@ def parse(argv):
     A bare flagfile name is looked for in the working directory, then among the package's own. What the
     command line itself says comes before what any flagfile says, wherever it stands; of flagfiles
     the later comes before the earlier. --refiner=none of the command line takes a flagfile's refiner
-    out with all of its settings.
+    out with all of its settings, and --refiner_steps=0 takes those of its private steps out.
 
     Args:
       argv: the program's name and its arguments.
@@ -40,8 +40,8 @@ def parse(argv):
     _define(values)
     program, *arguments = argv
     of_files, direct = _separated(arguments, values)
-    if ["--refiner=none"] in direct or ["--refiner", "none"] in direct:
-        of_files = [word for word in of_files if not word.lstrip("-").startswith("refiner_")]
+    without_use = _without_use(direct)
+    of_files = [word for word in of_files if not word.lstrip("-").startswith(without_use)]
     # One after the other: to absl the later one wins, which would be a flagfile at the end.
     for part in (of_files, [word for words in direct for word in words]):
         try:
@@ -126,6 +126,14 @@ def _define(values):
 
 def _plain_type(annotation):
     return next(t for t in (*typing.get_args(annotation), annotation) if t in _DEFINE)
+
+
+def _without_use(direct):
+    """How flags of a flagfile begin that mean nothing beside those of the command line, a tuple."""
+    said = ["=".join(words).lstrip("-") for words in direct]
+    if "refiner=none" in said:
+        return ("refiner_",)
+    return run_checks.OF_PRIVATE_STEPS if "refiner_steps=0" in said else ()
 
 
 def _separated(arguments, values):

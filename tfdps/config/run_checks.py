@@ -35,7 +35,7 @@ _POSITIVE = (
     "refiner_noise_multiplier",
     "refiner_learning_rate",
 )
-_OF_PRIVATE_STEPS = (
+OF_PRIVATE_STEPS = (
     "refiner_batch_size",
     "refiner_noise_multiplier",
     "refiner_views",
@@ -122,7 +122,7 @@ def _check_refiner(config):
     if not config.refined:
         _check_unused(config, ("refiner_",), "without a refiner: give --refiner")
     elif not config.refiner_steps:
-        _check_unused(config, _OF_PRIVATE_STEPS, "without private steps: give --refiner_steps")
+        _check_unused(config, OF_PRIVATE_STEPS, "without private steps: give --refiner_steps")
 
 
 def _check_multiple(name, value, *, of):

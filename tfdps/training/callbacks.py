@@ -207,7 +207,8 @@ class Checkpoints(keras.callbacks.Callback):
         if not all(np.isfinite(w).all() for w in self.model.generator.get_weights()):
             raise checks.UsageError(
                 "the generator's weights are not finite any more: training diverged. Its last good "
-                "checkpoint is kept; lower learning_rate in a new run. The steps taken are spent."
+                "checkpoint is kept; lower learning_rate, or of private steps of the refiner "
+                "refiner_learning_rate, in a new run. The steps taken are spent."
             )
         give_up, told = time.monotonic() + self._patience, False
         while (why := self._try_to_save()) is not None:

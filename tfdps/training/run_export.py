@@ -28,10 +28,11 @@ def export_run(run, model, plan, spec, config):
     generator = networks.of_run(config, spec)
     generator.set_weights(model.averaged_generator.get_weights())
     networks.recalibrate(generator, num_classes=spec.num_classes)
-    lost = lost_rounds(model, plan, charges)
+    lost, of_refiner = lost_rounds(model, plan, charges), lost_refiner_steps(model, plan)
     training = {
         "generator_updates": model.learner.updates,
         **({"rounds_lost": [entry.title for entry in lost]} if plan.shares else {}),
+        **({"refiner_steps_lost": of_refiner} if plan.refiner_steps else {}),
         "target_epsilon": plan.target_epsilon,
         "flags": public_flags(config, spec),
     }
@@ -49,7 +50,11 @@ def export_run(run, model, plan, spec, config):
             f"cannot write the export {run.export}: {files.reason(error)}. The run is finished and its "
             "checkpoint kept, so nothing is lost: free some space and start again to export."
         ) from error
-    for line in _summary(run, card, lost_line(lost, plan, "was never asked")):
+    clauses = [lost_line(lost, plan, "was never asked")]
+    if of_refiner:
+        were = "was" if of_refiner == 1 else "were"
+        clauses.append(f"{of_refiner} of the refiner's {plan.refiner_steps} steps {were} lost")
+    for line in _summary(run, card, ", and ".join(filter(None, clauses))):
         _logger.info(line)
     return card
 
@@ -76,6 +81,14 @@ def lost_rounds(model, plan, charges):
     if plan.shares is None:
         return []
     return model.learner.never_asked(sum(charge.steps for charge in charges))
+
+
+def lost_refiner_steps(model, plan):
+    """Returns how many steps of the refiner were paid for, and taught the denoiser nothing."""
+    if not plan.refiner_steps:
+        return 0
+    steps = model.learner.steps
+    return max(0, int(model.noisy_steps.numpy()) - steps.first) - steps.taken
 
 
 def lost_line(lost, plan, fate):

@@ -96,8 +96,8 @@ class RefinedLearner:
 
     @property
     def updates(self) -> int:
-        """How many rounds the generator has learned from."""
-        return self.rounds.updates
+        """How many rounds and private steps the generator has learned from."""
+        return self.rounds.updates + (self.steps.taken if self.steps else 0)
 
     def never_asked(self, steps: int) -> list[RoundShare]:
         """Returns the RoundShares that will have no answer after `steps` spent steps, a list."""

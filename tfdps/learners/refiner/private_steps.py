@@ -89,6 +89,11 @@ class DenoiserSteps:
         """The number of the run's step that is the first of these."""
         return self._plan.steps - self._plan.refiner_steps
 
+    @property
+    def taken(self) -> int:
+        """How many of these steps the denoiser has learned from."""
+        return int(self._optimizer.iterations)
+
     def saved_state(self) -> dict[str, typing.Any]:
         """Returns what a checkpoint must hold beside the generator, trackables by name."""
         return {"denoiser": self.trained, "denoiser_optimizer": OptimizerVariables(self._optimizer)}
