@@ -4,6 +4,7 @@ On the workers of TF_CONFIG, or on two devices that a CPU is cut into.
 """
 
 import hashlib
+import importlib.util
 import json
 import os
 import pathlib
@@ -43,6 +44,8 @@ def releases(folder):
     joint_releases(folder, on)
     per_record_releases(folder, config, on)
     gradient_releases(folder, config, on)
+    if importlib.util.find_spec("tensorflow_privacy"):
+        makers(folder, on)
 
 
 def joint_releases(folder, on):
@@ -75,11 +78,10 @@ def joint_releases(folder, on):
         save(folder / name, on, on.first(values))
 
 
-def makers(folder):
+def makers(folder, on):
     """Saves the weights after each of 5 steps, and what this worker released, of both `dp_adam`s."""
     from tfdps.mechanisms import gradient_grid, keras_privacy, tf_privacy
 
-    _, on = opened(folder, mechanism="joint", batch_size=12)
     noise = np.random.default_rng(0).normal(0, gradient_grid.STEPS, [5, *SHAPE])
     noise, starts = tf.constant(np.rint(noise), tf.int64), tf.linspace(-1.0, 1.0, 3)
     for name, maker in (("tf_privacy", tf_privacy), ("keras_privacy", keras_privacy)):
@@ -203,6 +205,37 @@ def train(folder, *flags):
     weights = [*model.generator.weights, *model.averaged_generator.weights]
     digest = hashlib.sha256(b"".join(weight.numpy().tobytes() for weight in weights))
     print("weights", digest.hexdigest())
+
+
+def denoiser(folder, *flags):
+    """Trains by flags, whose last steps are the denoiser's; says of each whether its sum is right.
+
+    That is: without noise, the sum over the replicas is the one of one device, to the bit.
+    """
+    from tfdps.learners.refiner import private_steps
+    from tfdps.training import job as training
+
+    training.export_run = lambda *args: None  # which others test
+    release = private_steps.DenoiserSteps.release
+
+    def watched(self, state, draw):
+        (weights, seed), parts = state[0], list(draw)
+        self.trained.set_weights(weights)
+        self._seed.assign(np.asarray(seed, np.int32))
+        mechanism, strategy = self.mechanism, self._replicas.strategy
+        total = mechanism._noisy_sum.add_up(iter(parts), mechanism._sum, noise=None)
+        alone = 0
+        for part in parts:
+            of_replicas = [strategy.experimental_local_results(array) for array in part]
+            for batch in zip(*of_replicas, strict=True):
+                own = mechanism._sum(batch)
+                print("of a replica", int(tf.math.count_nonzero(own)))
+                alone += own
+        print("sums are alike", bool(tf.reduce_all(total == alone)))
+        return release(self, state, iter(parts))
+
+    private_steps.DenoiserSteps.release = watched
+    train(folder, *flags)
 
 
 def other_data(folder):

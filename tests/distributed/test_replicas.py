@@ -1,6 +1,7 @@
 """Several replicas: two devices of a process, and two or three processes; against one device."""
 
 import dataclasses
+import importlib.util
 import json
 import re
 import shutil
@@ -14,17 +15,20 @@ from replica_job import CLIP_NORM, RELEASES, SHAPE, SIGMA, gradient_mechanism, q
 
 from conftest import small_config
 from tfdps import checks, console
-from tfdps.accounting import ledger, plan
+from tfdps.accounting import ledger, plan, statement
+from tfdps.config import flags
 from tfdps.config.run_config import RunConfig
 from tfdps.data import loading
 from tfdps.distributed import cluster, replicas
 from tfdps.mechanisms import gradient_grid, lattice
 from tfdps.mechanisms.joint import JointMechanism
 from tfdps.mechanisms.per_record import PerRecordMechanism
-from tfdps.training import job, run_dir
+from tfdps.training import builders, job, run_dir
 
 PLACES = [0, 3]  # workers; 0: two devices of one process
 SIGMAS = 5
+HAS_TF_PRIVACY = importlib.util.find_spec("tensorflow_privacy") is not None
+MAKERS = ("tf_privacy", "keras_privacy")
 STARTS = []  # releases of one kind, of each start of a run
 JOINT = ["--mechanism=joint", "--num_steps=24", "--batch_size=12", "--regularization=10"]
 
@@ -57,6 +61,7 @@ def released(request, tmp_path_factory):
         for name in (
             *("joint", "joint_noise", "per_record", "integers"),
             *("gradients", "gradient_integers"),
+            *(MAKERS if HAS_TF_PRIVACY else ()),
         )
     }
 
@@ -133,6 +138,15 @@ def check_integers(of_workers, total):
         np.testing.assert_array_equal(of_worker, integers)
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(not HAS_TF_PRIVACY, reason="tensorflow-privacy cannot be installed")
+def test_replicas_release_and_update_alike_by_both_makers(released):
+    """Each replica has its gradient and its noise."""
+    for theirs, ours in zip(*(released[1][name] for name in MAKERS), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+        assert len(np.unique(ours, axis=0)) == len(ours)  # of 5 steps, all differ
+
+
 def sum_of_gradients():
     """Of all digits, on one device: the integers that noise is added to."""
     digits = loading.load("digits")
@@ -149,40 +163,29 @@ def test_every_start_has_noise_of_its_own(released):
             assert abs(difference.std() / (np.sqrt(2) * 3.0 * SIGMA) - 1) < 0.02
 
 
-@pytest.fixture(scope="module")
-def one_device(tmp_path_factory):
-    """{mechanism: model_dir} of runs on one device."""
-    runs = {}
-    for mechanism, settings in (
-        ("joint", {"num_steps": 24, "batch_size": 12}),
-        ("per_record", {"num_atoms": 1}),
-    ):
-        folder = tmp_path_factory.mktemp(mechanism) / "run"
-        defaults = {"batch_size": None, "num_steps": None, "regularization": None}
-        config = small_config(folder, **{**defaults, **settings, "mechanism": mechanism})
-        job.train(config)
-        runs[mechanism] = folder
-    return runs
+def on_one_device(config):
+    """(charges, the card's `privacy`) of a run of a RunConfig on the digits, on one device."""
+    digits = loading.load("digits")
+    planned = plan.make_plan(config, len(digits), num_classes=10)
+    mechanism = builders.build_model(config, digits.spec, planned).mechanism
+    charges = planned.charges(0, planned.steps)
+    return charges, statement.privacy_statement(planned, charges, mechanism, digits.spec)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("mechanism", "num_workers"), [("joint", 0), ("per_record", 2)])
 def test_a_run_costs_what_it_costs_on_one_device_and_ends_alike_everywhere(
-    tmp_path, one_device, mechanism, num_workers
+    tmp_path, mechanism, num_workers
 ):
-    flags = {"joint": JOINT, "per_record": ["--num_atoms=1"]}[mechanism]
+    arguments = {"joint": JOINT, "per_record": ["--num_atoms=1"]}[mechanism]
+    charges, privacy = on_one_device(flags.parse(["tfdps", *arguments])[1])
     if mechanism == "joint":
-        flags = [*flags, "--generator=dcgan"]  # with statistics of its own
-    said = workers.job("train", tmp_path, *flags, num_workers=num_workers)
+        arguments = [*arguments, "--generator=dcgan"]  # with statistics of its own
+    said = workers.job("train", tmp_path, *arguments, num_workers=num_workers)
     card = json.loads((tmp_path / "run" / "export" / "model_card.json").read_text())
-    alone = json.loads((one_device[mechanism] / "export" / "model_card.json").read_text())
     for name in ("epsilon", "epsilon_rdp", "epsilon_pld", "sensitivity", "steps", "events"):
-        assert card["privacy"][name] == alone["privacy"][name], name
-    ours, theirs = (
-        ledger.read_charges(folder / "ledger.jsonl")
-        for folder in (tmp_path / "run", one_device[mechanism])
-    )
-    assert ours == theirs
+        assert card["privacy"][name] == privacy[name], name
+    assert ledger.read_charges(tmp_path / "run" / "ledger.jsonl") == charges
     hashes = {re.search(r"^weights (\w+)", text, re.M)[1] for text in said}
     assert len(hashes) == 1
     assert f"On {num_workers or 2} replicas." in said[0]
@@ -208,7 +211,11 @@ def test_a_denoiser_learns_from_records_on_two_devices(tmp_path):
     refiner = ["--refiner=strokes", "--refiner_width=8", "--refiner_pretraining=0"]
     steps = ["--refiner_steps=2", "--refiner_batch_size=200", "--refiner_noise_multiplier=1.5"]
     common = ["--num_atoms=1", "--accountant=rdp", "--refiner_levels=1"]
-    workers.job("train", tmp_path, *common, *refiner, *steps)
+    [said] = workers.job("denoiser", tmp_path, *common, *refiner, *steps)
+    assert said.count("sums are alike True") == 2  # of two devices, and of one
+    of_replicas = [int(count) for count in re.findall(r"^of a replica (\d+)$", said, re.M)]
+    assert len(of_replicas) == 4
+    assert min(of_replicas) > 1000  # of no record all are 0
     charges = ledger.read_charges(tmp_path / "run" / "ledger.jsonl")
     assert sum(charge.steps for charge in charges) == 5
     assert (charges[-1].steps, charges[-1].noise_multiplier) == (2, 1.5)

@@ -16,6 +16,7 @@ from tfdps.config.run_config import RunConfig
 from tfdps.data import loading
 from tfdps.learners.refiner import learner as learners
 from tfdps.learners.refiner import pretraining
+from tfdps.mechanisms.record_gradients import GradientRelease
 from tfdps.samplers import saved_model_sampler
 from tfdps.training import builders, job
 
@@ -266,6 +267,24 @@ def test_a_records_gradient_is_the_mean_over_its_views_at_the_weights_that_are_r
         expected = tape.gradient(loss, [weight.value for weight in steps.trained.weights])
         expected = np.concatenate([gradient.numpy().ravel() for gradient in expected])
         assert np.linalg.norm(found[record] - expected) < 1e-4 * np.linalg.norm(expected)
+
+
+def test_a_step_of_the_denoiser_is_adams_of_the_released_sum_over_the_batch_size(digits):
+    """Adam in NumPy, at a rate that falls to 0 over the steps."""
+    steps = new_model(digits, refined(refiner_learning_rate=1e-2)).learner.steps
+    rng, shapes = np.random.default_rng(0), [weight.shape for weight in steps.trained.weights]
+    weights = np.concatenate([weight.ravel() for weight in steps.trained.get_weights()])
+    first, second = np.zeros(weights.size), np.zeros(weights.size)
+    for number in range(STEPS):
+        vector = rng.normal(0, 3, weights.size).astype(np.float32)
+        steps.learn(GradientRelease(vector), number)
+        mean = vector / 200.0
+        first, second = 0.9 * first + 0.1 * mean, 0.99 * second + 0.01 * mean**2
+        unbiased = np.sqrt(1 - 0.99 ** (number + 1)) / (1 - 0.9 ** (number + 1))
+        weights -= 1e-2 * (1 - number / STEPS) * unbiased * first / (np.sqrt(second) + 1e-7)
+        found = steps.trained.get_weights()
+        assert [weight.shape for weight in found] == shapes
+        np.testing.assert_allclose(np.concatenate([w.ravel() for w in found]), weights, atol=2e-6)
 
 
 class _Killed(BaseException):

@@ -10,7 +10,6 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-import workers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -159,20 +158,6 @@ def test_a_joint_mechanism_releases_the_same_by_both(execution, monkeypatch):
         return [release(gradient, noise_of(3)).numpy() for gradient in gradients]
 
     np.testing.assert_array_equal(released(keras_privacy), released(tf_privacy))
-
-
-@needs_tf_privacy
-@pytest.mark.slow
-@pytest.mark.parametrize("num_workers", [0, 2])
-def test_two_replicas_release_and_update_alike_by_both(num_workers, tmp_path):
-    """Two devices of a process, and two processes: each replica has its gradient and its noise."""
-    workers.job("makers", tmp_path, num_workers=num_workers)
-    for worker in range(max(1, num_workers)):
-        theirs, ours = (
-            np.load(tmp_path / name / f"{worker}.npy") for name in ("tf_privacy", "keras_privacy")
-        )
-        np.testing.assert_array_equal(ours, theirs)
-        assert len(np.unique(ours, axis=0)) == len(ours)  # of 5 steps, all differ
 
 
 @needs_tf_privacy
