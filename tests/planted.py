@@ -50,11 +50,11 @@ def leave_out_short_runs(patch):
 
 @contextlib.contextmanager
 def of_refiner():
-    """Of a refined run's rounds the audit attacks the first kind alone, and its short runs are two."""
+    """Of a refined run's rounds the audit attacks the first kind alone, and it has one short run."""
     with pytest.MonkeyPatch.context() as patch:
         states = per_record.states
         patch.setattr(per_record, "states", lambda *arguments: states(*arguments)[:1])
-        patch.setattr(per_record, "_MOST_RUNS", 2)  # a refiner is compiled anew for each
+        patch.setattr(per_record, "_MOST_RUNS", 1)  # a refiner is compiled anew for each
         patch.setattr(shadow, "_NUM_RECORDS", 30)  # of each the auditor takes a gradient of its own
         yield
 

@@ -117,6 +117,9 @@ class TestFromPython:
         thread.start()
         thread.join()
         assert found == [0, before]
+        card = json.loads((tmp_path / "run" / "export" / "model_card.json").read_text())
+        assert card["generator"]["class_names"] == ["cat", "dog"]
+        assert str(folder.parent) not in json.dumps(card)
 
     def test_settings_of_numpy_are_kept_with_a_run(self, tmp_path):
         config = RunConfig(image_size=np.int64(16), target_epsilon=np.float32(2), mirror=np.True_)
@@ -425,19 +428,6 @@ def test_the_job_runs_from_any_folder_with_a_bare_flagfile_name(command, tmp_pat
 
 
 @pytest.mark.slow
-def test_own_images_train_from_a_folder(command, tmp_path):
-    images, run = image_folder(tmp_path / "images"), tmp_path / "run"
-    result = command(
-        f"--dataset=folder:{images}",
-        "--image_size=8",
-        f"--model_dir={run}",
-    )
-    assert result.returncode == 0, result.stderr
-    card = json.loads((run / "export" / "model_card.json").read_text())
-    assert card["generator"]["class_names"] == ["cat", "dog"]
-    assert str(images.parent) not in json.dumps(card)
-
-
 @pytest.mark.slow
 def test_an_installed_package_finds_its_flag_files(tmp_path):
     """Built and unpacked as pip does it, away from the checkout."""

@@ -71,7 +71,10 @@ def test_its_flags_are_those_of_the_card_and_name_no_machine(path):
 
 
 @pytest.mark.slow
-def test_saved_model_and_onnx_make_the_same_images_by_the_promised_signatures(path):
+@pytest.mark.parametrize("name", ["mnist_eps1", "fashion_mnist_eps10", "cifar10_eps10"])
+def test_saved_model_and_onnx_make_the_same_images_by_the_promised_signatures(name):
+    """One of each data set: that the files of all are whole, `test_it_is_verified` says."""
+    path = FOLDER / name
     saved_model, by_onnx = saved_model_sampler.load(path), onnx_sampler.load(str(path))
     assert saved_model.card == by_onnx.card
     classes = len(by_onnx.class_names)

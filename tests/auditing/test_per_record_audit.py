@@ -49,12 +49,27 @@ def exceeded(result):
     return [pair["name"] for pair in result["pairs"] if pair["violation"]]
 
 
+def sums_kept(model):
+    """The sum of a crafted draw is the same each time, and takes most of a release's time."""
+    mechanism_, kept = model.mechanism, {}
+    honest = mechanism_._contributions
+
+    def contributions(batch, query):
+        key = id(batch), id(query)
+        if key not in kept:
+            kept[key] = batch, query, honest(batch, query)  # both are held, so no id comes again
+        return kept[key][-1]
+
+    mechanism_._contributions = contributions
+    return model
+
+
 @pytest.mark.slow
 def test_the_right_mechanism_passes_and_the_bound_is_close_to_its_claim(digits, monkeypatch):
     """Short runs and seeds of the right one are in test_planted_per_record."""
     leave_out_seeds(monkeypatch)
     leave_out_short_runs(monkeypatch)
-    result = audit(digits)
+    result = audit(digits, sums_kept)
     assert not result["violation"], failed_checks(result)
     assert [pair["name"].split(":")[0] for pair in result["pairs"][::2]] == list(ROUNDS)
     for empty, third in zip(result["pairs"][::2], result["pairs"][1::2], strict=True):

@@ -23,6 +23,7 @@ SETTINGS = {
     "accountant": "rdp",  # whose calibration takes no ten seconds
     "refiner": "strokes",
     "refiner_width": 8,
+    "refiner_levels": 1,  # of drawing an image, which no test here does
     "refiner_steps": 2,
     "refiner_batch_size": 100,
 }

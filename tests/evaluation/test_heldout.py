@@ -160,23 +160,6 @@ class TestAShareOfTheSameData:
         assert not set(training.persons) & set(heldout.persons)
         assert training.size == loaded.size < 120
 
-    @pytest.mark.slow
-    def test_a_whole_evaluation_and_an_audit_are_on_it(self, on_persons, short_networks):
-        from tfdps.auditing import attacks
-
-        model_dir, folder, _, loaded = on_persons
-        settings = evaluation_options.EvaluationOptions(
-            eval_samples=200, eval_quick=True, feature_cache="report", audit_parts="membership"
-        )
-        config = small_config(model_dir)
-        with short_networks():
-            result = protocols.evaluate(config, settings)
-            found = attacks.audit(config, settings)
-        count = 1438 - len(loaded)
-        expected = {"name": "folder:images", "split": "held_out", "num_records": count}
-        assert result["test_set"] == expected
-        assert found["membership"]["num_records"] > 0
-
     def test_a_folder_of_the_same_persons_is_refused(self, on_persons, tmp_path):
         model_dir, folder, *_ = on_persons
         other = tmp_path / "others"

@@ -16,7 +16,7 @@ from tfdps.data import loading
 from tfdps.data.dataset import DatasetSpec
 from tfdps.mechanisms.batches import PoissonBatches
 from tfdps.samplers import saved_model_sampler
-from tfdps.training import builders, job
+from tfdps.training import builders, callbacks, job
 
 
 def per_record_config(model_dir="unused", **changes):
@@ -215,11 +215,26 @@ class _Faults:
 def test_a_lost_round_of_atoms_is_passed_over_and_the_last_is_asked_with_its_own_noise(
     tmp_path, monkeypatch
 ):
+    """Killed with its release in memory, before the checkpoint that has it."""
     config, faults = per_record_config(tmp_path / "run", num_atoms=9), _Faults(monkeypatch)
-    card, said = faults.run(config, die=[3])
+    save, died = callbacks.Checkpoints.save, []
+
+    def dies(self):
+        if int(self.model.noisy_steps) == 4 and not died:
+            died.append(True)
+            raise _Killed
+        save(self)
+
+    monkeypatch.setattr(callbacks.Checkpoints, "save", dies)
+    with pytest.raises(_Killed):
+        job.train(config)
+    card, said = faults.run(config, die=[])
     noise = faults.model.learner._plan.noise_multipliers
     assert faults.asked == {step: (k, noise[step]) for step, k in enumerate([1, 1, 1, 8, 9])}
-    assert "1 of 5 rounds was lost: the round with 8 atoms will not be asked." in said
+    assert any("1 steps after the last checkpoint were lost" in line for line in said)
+    lost = "1 of 5 rounds was lost: the round with 8 atoms"
+    assert f"{lost} will not be asked." in said
+    assert any(line.startswith(f"Done, but {lost} was never asked. Spent epsilon") for line in said)
     assert card.content["training"]["rounds_lost"] == ["with 8 atoms"]
     assert card.generator_updates == 4
     assert card.steps == 5

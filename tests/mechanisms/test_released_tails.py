@@ -8,6 +8,7 @@ out of the scatter round of a run of `mnist_eps1.flags`, all other records known
 
 import dataclasses
 import math
+import types
 
 import numpy as np
 import pytest
@@ -28,6 +29,7 @@ _FAILURE_PROBABILITY = 1e-4
 _LEAST_UNIFORM = 1e-7  # of TensorFlow's normal numbers: so often is a pair on the ring
 _RING = math.sqrt(-2 * math.log(_LEAST_UNIFORM))
 _FLOAT32 = 2e-6  # of a standard deviation: more than a released number is rounded by
+_FAR = 4.0  # of a pair on the ring, or beyond it, one element is farther: at least ring / sqrt(2)
 _MOVED = 10 * _FLOAT32  # what rounding hides is left out, as is what the canary has no share in
 
 
@@ -50,9 +52,9 @@ class Attack:
         mnist = loading.load("mnist", data_dir=tfds_dir)
         plan = make_plan(config, len(mnist))
         learner = builders.build_model(config, mnist.spec, plan).learner
-        [(query, sigma)] = [
-            state for name, *state in per_record.states(learner, plan) if name == "scatter"
-        ]
+        first_two = types.SimpleNamespace(noise_multipliers=plan.noise_multipliers[:2])
+        _, (name, query, sigma) = per_record.states(learner, first_two)
+        assert name == "scatter"
         self.sigma, self.delta = sigma, plan.delta
         self.epsilon = bounds.gaussian_epsilon(plan.delta, 1 / sigma)
         self._mechanism = mechanism = learner.mechanism
@@ -107,16 +109,17 @@ class Attack:
         query, seen = self._query, []
         for _ in range(trials):
             released = self._mechanism.release(draw, query, noise_multiplier=self.sigma).vector
-            squares = ((released - self._known) / self._stddev) ** 2
-            radii = sum(_pairs(squares))  # squared
-            moved = radii[self._moved]
-            on_ring = (moved >= (_RING - _FLOAT32) ** 2) & (moved <= (_RING + _FLOAT32) ** 2)
+            noise = np.abs(released - self._known)
+            far = np.unique(np.flatnonzero(noise > _FAR * self._stddev) // 2)
+            far = far[far < len(self._moved)]  # pairs
+            radii = np.hypot(*(elements[far] / self._stddev for elements in _pairs(noise)))
+            on_ring = (radii >= _RING - _FLOAT32) & (radii <= _RING + _FLOAT32)
             steps = np.rint(released / self._spacings) * self._spacings
             seen.append(
                 (
-                    radii.max() > (_RING + _FLOAT32) ** 2,
-                    on_ring.any(),
-                    np.sqrt(squares.max()),
+                    np.any(radii > _RING + _FLOAT32),
+                    np.any(on_ring & self._moved[far]),
+                    noise.max() / self._stddev,
                     np.any(steps.astype(np.float32) != released),
                 )
             )
