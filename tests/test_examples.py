@@ -3,6 +3,7 @@
 import doctest
 import importlib
 import inspect
+import shutil
 
 import pytest
 import test_faces
@@ -22,6 +23,30 @@ NAMES = sorted(
 )
 
 
+@pytest.fixture(scope="module")
+def same_runs_once(tmp_path_factory):
+    """Of examples that train the same run the first one does, and the others have a copy of it."""
+    from tfdps.training import job
+
+    finished, train = {}, job.train
+
+    def once(config, dataset=None, **options):
+        key = config.to_flags()
+        if dataset is None and key in finished:
+            card, folder = finished[key]
+            shutil.copytree(folder, config.model_dir)
+            return card
+        card = train(config, dataset, **options)
+        if dataset is None:
+            folder = tmp_path_factory.mktemp("run") / "run"
+            finished[key] = card, shutil.copytree(config.model_dir, folder)
+        return card
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(job, "train", once)
+        yield
+
+
 @pytest.mark.parametrize(
     "name",
     [
@@ -29,11 +54,13 @@ NAMES = sorted(
         for name in NAMES
     ],
 )
-def test_the_example_runs(name, tmp_path, monkeypatch, short_networks):
+def test_the_example_runs(name, tmp_path, monkeypatch, short_networks, request):
     package, _, attribute = name.rpartition(".")
     value = getattr(importlib.import_module(package), attribute)
     (tmp_path / "saved_models").symlink_to(ROOT / "saved_models")
     monkeypatch.chdir(tmp_path)
+    if name.split(".")[-1] in SLOW:
+        request.getfixturevalue("same_runs_once")
     example = doctest.DocTestParser().get_doctest(inspect.getdoc(value), {}, name, None, None)
     assert example.examples, f"{name} has no example"
     said = []

@@ -151,10 +151,15 @@ def test_resnet_learns_the_digits(digits):
 
 
 @pytest.mark.slow
-def test_logreg_on_real_data_reaches_the_published_accuracy(tfds_dir):
+def test_logreg_on_real_data_is_near_the_published_accuracy(tfds_dir):
+    """0.92 of 60,000 images; of a third of them, in a third of the time, a little less."""
     train = loading.load("mnist", data_dir=tfds_dir)
     test = loading.load("mnist", data_dir=tfds_dir, split="test")
     found = classifiers.accuracy(
-        "logreg", train.images, train.labels, test=(test.images, test.labels), num_classes=10
+        "logreg",
+        train.images[:20_000],
+        train.labels[:20_000],
+        test=(test.images, test.labels),
+        num_classes=10,
     )
-    assert found == pytest.approx(0.92, abs=0.007)
+    assert found == pytest.approx(0.907, abs=0.01)
