@@ -17,6 +17,7 @@ they alone. What is measured is of real records without noise.
 """
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import os
@@ -41,8 +42,7 @@ def main():
     _, config = flags.parse([sys.argv[0], *rest])
     names = [] if settings.classifiers == "none" else settings.classifiers.split(",")
     wanted = {
-        "flags": settings.export
-        or " ".join(flag for flag in rest if not flag.startswith("--data_dir")),
+        "flags": settings.export or named(rest),
         "samples": settings.samples,
         "heldout": settings.heldout,
     }
@@ -74,6 +74,11 @@ def parse():
         "--log", help="file of results, a line a run; those in it are not run again"
     )
     return parser.parse_known_args()
+
+
+def named(flags_of_run):
+    """The flags of a run as a line of a --log has them: without this machine's folder of data."""
+    return " ".join(flag for flag in flags_of_run if not flag.startswith("--data_dir"))
 
 
 def results_in(path, wanted, columns):
@@ -154,6 +159,13 @@ def datasets(config, heldout):
 
 def trained(config, dataset):
     """The sampler of a run of its own on a Dataset, in a folder that is gone afterwards."""
+    with finished_run(config, dataset) as folder:
+        return onnx_sampler.load(folder)
+
+
+@contextlib.contextmanager
+def finished_run(config, dataset):
+    """The folder of a run of its own on a Dataset, a path; it is gone afterwards."""
     import tfdps
     from tfdps.data.dataset import Dataset
 
@@ -168,7 +180,7 @@ def trained(config, dataset):
             model_dir=folder,
         )
         tfdps.train(config, Dataset(dataset.images, dataset.labels, spec))
-        return onnx_sampler.load(folder)
+        yield folder
 
 
 if __name__ == "__main__":

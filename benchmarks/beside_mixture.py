@@ -13,16 +13,14 @@ What is measured is of real records without noise.
 import argparse
 import dataclasses
 import sys
-import tempfile
+from unittest import mock
 
 import accuracy
-import numpy as np
+import warm_start
 
 from tfdps.config import flags
 from tfdps.distributed import startup
 from tfdps.samplers import class_labels
-
-_AT_A_TIME = 500  # images
 
 
 def main():
@@ -32,14 +30,13 @@ def main():
     training, test = accuracy.datasets(config, settings.heldout)
     generator, config, spec = trained(config, training)
     labels = class_labels.in_turn(range(spec.num_classes), 0, settings.samples)
-    z = np.random.default_rng(0).random((settings.samples, config.latent_dim), np.float32)
     for start in settings.starts.split(","):
-        images = drawn(with_start(generator, config, spec, start), z, labels)
+        images = warm_start.drawn(with_start(generator, config, spec, start), labels)
         found = accuracy.accuracies(
             images, labels, test=test, names=settings.classifiers.split(","), seed=0
         )
-        line = {"flags": " ".join(f for f in rest if not f.startswith("--data_dir"))}
-        line |= {"samples": settings.samples, "heldout": settings.heldout, "start": start}
+        line = {"flags": accuracy.named(rest), "samples": settings.samples}
+        line |= {"heldout": settings.heldout, "start": start}
         accuracy.add_line(settings.log, line | found)
 
 
@@ -55,29 +52,21 @@ def parse():
 
 def trained(config, dataset):
     """(the generator of a run of its own, its settled RunConfig, its DatasetSpec)."""
-    import tfdps
-    from tfdps.data.dataset import Dataset
-    from tfdps.generators import networks
     from tfdps.training import builders
     from tfdps.training.run_dir import RunDir
 
-    spec = dataclasses.replace(dataset.spec, name="arrays:benchmark")
     built, build = [], builders.build_model
-    builders.build_model = lambda *args, **on: built.append(build(*args, **on)) or built[-1]
-    with tempfile.TemporaryDirectory() as folder:
-        config = dataclasses.replace(
-            config,
-            dataset=spec.name,
-            dataset_size=len(dataset),
-            class_names=None,  # the spec declares them
-            data_dir=None,
-            model_dir=folder,
-        )
-        tfdps.train(config, Dataset(dataset.images, dataset.labels, spec))
-        config, _, _ = RunDir(folder).read()
-    generator = networks.of_run(config, spec)
-    generator.set_weights(built[0].averaged_generator.get_weights())
-    return generator, config, spec
+
+    def kept(*args, **options):
+        built.append(build(*args, **options))
+        return built[-1]
+
+    with (
+        mock.patch.object(builders, "build_model", kept),
+        accuracy.finished_run(config, dataset) as folder,
+    ):
+        config, spec, _ = RunDir(folder).read()
+    return built[0].averaged_generator, config, spec
 
 
 def with_start(generator, config, spec, start):
@@ -91,16 +80,6 @@ def with_start(generator, config, spec, start):
     other = networks.of_run(dataclasses.replace(config, refiner_start=float(start)), spec)
     other.set_weights(generator.get_weights())
     return other
-
-
-def drawn(generator, z, labels):
-    """uint8 images of a Keras model for latents and labels."""
-    import tensorflow as tf
-
-    of_part = tf.function(lambda z, labels: generator([z, labels]), reduce_retracing=True)
-    parts = [slice(n, n + _AT_A_TIME) for n in range(0, len(z), _AT_A_TIME)]
-    images = np.concatenate([of_part(z[part], labels[part]).numpy() for part in parts])
-    return np.clip(np.rint((images + 1) * 127.5), 0, 255).astype(np.uint8)
 
 
 if __name__ == "__main__":

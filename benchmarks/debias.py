@@ -39,7 +39,7 @@ def main():
     for run in range(settings.runs):
         for ratio in map(float, settings.ratios.split(",")):
             wanted = {
-                "flags": " ".join(flag for flag in rest if not flag.startswith("--data_dir")),
+                "flags": accuracy.named(rest),
                 "private": settings.private,
                 "samples": settings.samples,
                 "ratio": ratio,

@@ -90,7 +90,7 @@ def wanted_of(settings, rest, config):
     """What a line must say for its method not to be run again."""
     return {
         "dataset": config.dataset,
-        "flags": " ".join(flag for flag in rest if not flag.startswith("--data_dir")),
+        "flags": accuracy.named(rest),
         "target_epsilon": config.target_epsilon,
         "delta": config.delta,
         "wanted_records": settings.records,

@@ -40,7 +40,7 @@ def main():
     ruler = Ruler(settings.ruler, test) if settings.ruler else None
     names = settings.classifiers.split(",")
     line = {
-        "flags": " ".join(flag for flag in rest if not flag.startswith("--data_dir")),
+        "flags": accuracy.named(rest),
         **{k: v for k, v in vars(settings).items() if k not in ("log", "ruler", "picture")},
     }
 

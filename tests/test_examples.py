@@ -54,13 +54,11 @@ def same_runs_once(tmp_path_factory):
         for name in NAMES
     ],
 )
-def test_the_example_runs(name, tmp_path, monkeypatch, short_networks, request):
+def test_the_example_runs(name, tmp_path, monkeypatch, short_networks, same_runs_once):
     package, _, attribute = name.rpartition(".")
     value = getattr(importlib.import_module(package), attribute)
     (tmp_path / "saved_models").symlink_to(ROOT / "saved_models")
     monkeypatch.chdir(tmp_path)
-    if name.split(".")[-1] in SLOW:
-        request.getfixturevalue("same_runs_once")
     example = doctest.DocTestParser().get_doctest(inspect.getdoc(value), {}, name, None, None)
     assert example.examples, f"{name} has no example"
     said = []

@@ -436,18 +436,23 @@ class TestPictures:
         assert np.any(between != images_of(bare_page)[3][1][:, :28, 0])
 
 
+def text_of_plan(run, planned):
+    """The text of the page of `run`, had it taken its 40 steps by another plan."""
+    run.ledger.unlink()
+    opened = ledger.open_ledger(run.ledger, planned)
+    for charge in planned.charges(0, 40):
+        opened.append(charge)
+    opened.close()
+    return text_of(written(run))
+
+
 def test_a_run_of_rounds_tells_the_noise_of_its_rounds(run):
     planned = dataclasses.replace(
         ledger.read_plan(run.ledger),
         batch_size=NUM_RECORDS,
         shares=(0.01,) * 30 + (0.07,) * 10,
     )
-    run.ledger.unlink()
-    opened = ledger.open_ledger(run.ledger, planned)
-    for charge in planned.charges(0, 40):
-        opened.append(charge)
-    opened.close()
-    shown = text_of(written(run))
+    shown = text_of_plan(run, planned)
     ends = " to ".join(wording.plain(SIGMA / math.sqrt(40 * share), 4) for share in (0.07, 0.01))
     assert f"noise multipliers {ends}" in shown
     assert f"adds Gaussian noise of {ends} times" in shown
@@ -465,12 +470,7 @@ def test_a_refined_run_tells_the_draws_of_rounds_and_of_the_refiners_steps(run):
         refiner_batch_size=200,
         refiner_noise_multiplier=1.5,
     )
-    run.ledger.unlink()
-    opened = ledger.open_ledger(run.ledger, planned)
-    for charge in planned.charges(0, 40):
-        opened.append(charge)
-    opened.close()
-    shown = text_of(written(run))
+    shown = text_of_plan(run, planned)
     assert "2 on all records; 38 of the refiner on a Poisson draw of about 200 records" in shown
     assert "both are upper bounds" in shown
     ends = " to ".join(wording.plain(SIGMA / math.sqrt(2 * share), 4) for share in (0.6, 0.4))

@@ -178,9 +178,9 @@ def noise_multiplier(
 
     # RDP costs milliseconds: it brackets for PLD, which is seldom worse and costs seconds. Where it has
     # no room beside the other charges, PLD may still have some.
-    first = "rdp" if epsilon_of(beside, delta=delta) < target_epsilon else accountant
+    bracketing = "rdp" if epsilon_of(beside, delta=delta) < target_epsilon else accountant
     high = 1.0
-    while spent(high, first) > target_epsilon:
+    while spent(high, bracketing) > target_epsilon:
         high *= 2
         if max(charge.noise_multiplier for charge in charges(high)) > _LARGEST_NOISE_MULTIPLIER:
             raise checks.UsageError(
@@ -190,8 +190,8 @@ def noise_multiplier(
                 "delta, or take fewer steps."
             )
     low = high / 2 if high > 1 else 1e-3
-    bound = bisection.numbers(lambda s: spent(s, first) <= target_epsilon, low, high)
-    if first == accountant:
+    bound = bisection.numbers(lambda s: spent(s, bracketing) <= target_epsilon, low, high)
+    if bracketing == accountant:
         return bound
     low, high = 0.8 * bound, bound
     while spent(high) > target_epsilon:

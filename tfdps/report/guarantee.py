@@ -6,8 +6,8 @@ import typing
 import numpy as np
 
 from tfdps.accounting import accountants
+from tfdps.mechanisms.record_gradients import RecordGradientMechanism
 
-REFINER_CLIP_NORM = 1.0  # of `RecordGradientMechanism`, whatever a run's clip_norm is
 # The deltas at which the whole privacy profile is read; more of them change the third digit.
 _DELTAS = np.geomspace(1e-9, 0.9, 90)
 
@@ -45,7 +45,7 @@ def stages_spent(plan, steps):
                 steps=last - stage.first,
                 sampling_probability=stage.sampling_probability,
                 batch_size=plan.refiner_batch_size if number else plan.batch_size,
-                clip_norm=REFINER_CLIP_NORM if number else plan.clip_norm,
+                clip_norm=RecordGradientMechanism.sensitivity if number else plan.clip_norm,
                 noise=(min(noise), max(noise)),
                 refining=number > 0,
             )

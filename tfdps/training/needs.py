@@ -128,6 +128,7 @@ def _memory(config, spec, num_records):
 
 
 def _of_private_steps(config, spec):
+    """Bytes of the refiner's private steps, were its network as small as can be: then most fit."""
     if not config.refiner_steps:
         return 0
     views = config.refiner_views * (config.images_per_person or 1)
