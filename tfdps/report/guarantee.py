@@ -6,7 +6,6 @@ import typing
 import numpy as np
 
 from tfdps.accounting import accountants
-from tfdps.mechanisms.record_gradients import RecordGradientMechanism
 
 # The deltas at which the whole privacy profile is read; more of them change the third digit.
 _DELTAS = np.geomspace(1e-9, 0.9, 90)
@@ -34,6 +33,9 @@ class StageSpent(typing.NamedTuple):
 
 def stages_spent(plan, steps):
     """Returns the StageSpents of the first `steps` steps of a private PrivacyPlan, a list."""
+    # Here: whoever asks what a report takes needs no TensorFlow.
+    from tfdps.mechanisms.record_gradients import RecordGradientMechanism
+
     found = []
     for number, stage in enumerate(plan.stages):
         last = min(stage.first + stage.steps, steps)
