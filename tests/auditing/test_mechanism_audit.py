@@ -157,7 +157,8 @@ def test_one_noise_for_all_pixels_is_caught(digits, attacks_alone):
     [
         (lambda size, q: np.arange(round(size * q)), "draws vary as coins do"),
         (
-            lambda size, q: np.flatnonzero(np.random.default_rng().random(size) < 1.1 * q),
+            # 5,000 drawn records have a standard deviation of 70: 1.5 is seen for certain, 1.1 not.
+            lambda size, q: np.flatnonzero(np.random.default_rng().random(size) < 1.5 * q),
             "sampling probability",
         ),
         (
