@@ -1,13 +1,14 @@
-"""What the refiner makes of one mixture: classifiers on its images with and without it.
+"""What the refiner makes of one mixture: its images with and without it, from several starts.
 
     python benchmarks/beside_mixture.py --starts=none,0.4 --flagfile=mnist.flags --data_dir=DATA
 
 Mixtures of a flag file differ, since each has noise of its own: two runs say little of the refiner
 where their mixtures are a point apart. Here one run is trained, and images of the same latents are
 drawn from it for each of --starts: the mixture's own (none), and those that its denoiser makes from
-that --refiner_start. Private steps of a flag file's refiner are in the run, also for `none`. With
---heldout the classifiers are tested on a tenth of the training split, which the run does not see.
-What is measured is of real records without noise.
+that --refiner_start. Private steps of a flag file's refiner are in the run, also for `none`. They
+train classifiers, and with --ruler=FILE.py, see `ruler.py`, FID, precision and recall of 2,000 of
+them are measured; with --classifiers=none they alone. With --heldout the real images are a tenth of
+the training split, which the run does not see. What is measured is of real records without noise.
 """
 
 import argparse
@@ -17,6 +18,7 @@ from unittest import mock
 
 import accuracy
 import warm_start
+from ruler import Ruler
 
 from tfdps.config import flags
 from tfdps.distributed import startup
@@ -28,13 +30,14 @@ def main():
     _, config = flags.parse([sys.argv[0], *rest])
     startup.load_tensorflow()
     training, test = accuracy.datasets(config, settings.heldout)
+    names = [] if settings.classifiers == "none" else settings.classifiers.split(",")
+    ruler = Ruler(settings.ruler, test) if settings.ruler else None
     generator, config, spec = trained(config, training)
     labels = class_labels.in_turn(range(spec.num_classes), 0, settings.samples)
     for start in settings.starts.split(","):
         images = warm_start.drawn(with_start(generator, config, spec, start), labels)
-        found = accuracy.accuracies(
-            images, labels, test=test, names=settings.classifiers.split(","), seed=0
-        )
+        found = ruler.measured(images) if ruler else {}
+        found |= accuracy.accuracies(images, labels, test=test, names=names, seed=0)
         line = {"flags": accuracy.named(rest), "samples": settings.samples}
         line |= {"heldout": settings.heldout, "start": start}
         accuracy.add_line(settings.log, line | found)
@@ -44,7 +47,8 @@ def parse():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("--starts", default="none,0.4")
     parser.add_argument("--samples", type=int, default=60_000)
-    parser.add_argument("--classifiers", default="logreg,mlp,cnn")
+    parser.add_argument("--classifiers", default="logreg,mlp,cnn", help="or none")
+    parser.add_argument("--ruler", help="a Python file that measures FID, precision and recall")
     parser.add_argument("--heldout", action="store_true", help="do not touch the test split")
     parser.add_argument("--log", help="file of results, a line a start")
     return parser.parse_known_args()
