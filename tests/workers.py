@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import random
 import socket
 import subprocess
 import sys
@@ -12,15 +13,28 @@ from conftest import ROOT
 JOB = pathlib.Path(__file__).parent / "replica_job.py"
 
 
+_FIRST_PORT, _LAST_PORT = 20_000, 32_000  # below those that systems hand out by themselves
+
+
 def addresses(count):
-    """Free ports of this machine, as "host:port"."""
-    sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    found = [f"127.0.0.1:{one.getsockname()[1]}" for one in sockets]
-    for one in sockets:
-        one.close()
-    return found
+    """Free ports of this machine, as "host:port", of a range that is this test process's own.
+
+    A run binds them seconds later: another test process that was handed one meanwhile would have it.
+    """
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    width = (_LAST_PORT - _FIRST_PORT) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    own = range(_FIRST_PORT + number * width, _FIRST_PORT + (number + 1) * width)
+    free = [port for port in random.sample(own, 10 * count) if _is_free(port)]
+    return [f"127.0.0.1:{port}" for port in free[:count]]
+
+
+def _is_free(port):
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 def environment(hosts=None, index=0):

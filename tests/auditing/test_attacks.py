@@ -81,8 +81,9 @@ class TestCanaries:
         assert found["num_correct"] > 0.75 * found["num_guesses"]
 
     def _audit(self, mnist):
+        """Of 200 guesses 186 +- 5 are right; noise that is claimed to be large lets 150 say enough."""
         config = small_config(
-            "unused", batch_size=50, noise_multiplier=5.0, target_epsilon=None, num_steps=100
+            "unused", batch_size=50, noise_multiplier=20.0, target_epsilon=None, num_steps=100
         )
         plan = make_plan(config, len(mnist))
         return canaries.audit_canaries(

@@ -74,9 +74,10 @@ def test_the_right_mechanism_passes_and_the_bound_is_close_to_its_claim(digits, 
     assert [pair["name"].split(":")[0] for pair in result["pairs"][::2]] == list(ROUNDS)
     for empty, third in zip(result["pairs"][::2], result["pairs"][1::2], strict=True):
         # Two thousand trials a side see a separation to 0.033: a confidence of 0.9999, split among 24
-        # attacks, takes about a quarter of it off at mu = 0.7. An empty draw has a quarter of them.
+        # attacks, takes about a quarter of it off at mu = 0.7. An empty draw has a quarter of them, and
+        # 0.41 +- 0.07 is left of 0.7.
         assert 0.5 * third["claim"]["mu"] < third["mu_lower_bound"] <= third["claim"]["mu"]
-        assert 0.2 * empty["claim"]["mu"] < empty["mu_lower_bound"] <= empty["claim"]["mu"]
+        assert 0.1 * empty["claim"]["mu"] < empty["mu_lower_bound"] <= empty["claim"]["mu"]
         assert empty["trials"] == third["trials"] / 4 == TRIALS / 4
 
 
@@ -188,8 +189,8 @@ class TestCanaries:
             assert found["lower_bound"]["epsilon"] <= found["claim"]["epsilon"] <= 2
             assert found["claim"]["epsilon"] < found["largest"]["epsilon"]
         # Guesses about 500 canaries of 1000 records do show something of an epsilon of 2: of 200 in a
-        # run 127 +- 6 were right in 14 runs. Of 800 that are 508 +- 12; without knowledge 400 +- 14.
-        assert sum(found["num_correct"] for found in runs) > 450
+        # run 125 +- 6 were right in 54 runs. Of 800 that are 501 +- 13; without knowledge 400 +- 14.
+        assert sum(found["num_correct"] for found in runs) > 440
 
     @pytest.mark.slow
     def test_a_run_with_a_twentieth_of_its_noise_is_caught(self, digits):

@@ -139,13 +139,19 @@ def picture(page, selector):
     return np.array(page.locator(selector).first.evaluate(script), np.uint8)
 
 
+def settled(page, selector):
+    """Waits until the page handled what was done and draws no more; returns the canvas's pixels."""
+    page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    page.wait_for_selector("[aria-busy=true]", state="detached")
+    return picture(page, selector)
+
+
 def changed(page, selector, before):
-    """Waits until the canvas is another than `before`; returns its pixels."""
+    """Waits until the canvas is another than `before` and the page at rest; returns its pixels."""
     for _ in range(100):
-        now = picture(page, selector)
+        now = settled(page, selector)
         if now.shape != before.shape or np.any(now != before):
             return now
-        page.wait_for_timeout(20)
     raise AssertionError(f"{selector} did not change")
 
 
@@ -188,8 +194,7 @@ class TestPage:
             page.mouse.move(middle[0] + 5, middle[1])
             near.append(np.abs(changed(page, "#one", start) - start).mean())
             page.mouse.move(middle[0] + 120, middle[1] + 60, steps=5)
-            page.wait_for_timeout(200)
-            moved = picture(page, "#one")
+            moved = settled(page, "#one")
             far.append(np.abs(moved - start).mean())
             page.mouse.move(*middle)  # back to where it began: the same z, so the same picture
             np.testing.assert_array_equal(changed(page, "#one", moved), start)
@@ -197,8 +202,7 @@ class TestPage:
             np.testing.assert_array_equal(changed(page, "#one", start), moved)
             page.mouse.up()
             page.mouse.move(middle[0] + 5, middle[1])  # no longer dragged
-            page.wait_for_timeout(100)
-            np.testing.assert_array_equal(picture(page, "#one"), moved)
+            np.testing.assert_array_equal(settled(page, "#one"), moved)
         assert np.mean(far) > 1.3 * np.mean(near)
 
     def test_keys_sliders_and_buttons_move_z(self, page):
@@ -211,8 +215,7 @@ class TestPage:
         page.click("#new-z")
         now = changed(page, "#one", now)
         page.click("#new-directions")
-        page.wait_for_timeout(100)
-        np.testing.assert_array_equal(picture(page, "#one"), now)  # z stays
+        np.testing.assert_array_equal(settled(page, "#one"), now)  # z stays
 
     def test_a_sample_that_is_chosen_is_shown_large(self, page):
         before = picture(page, "#one")

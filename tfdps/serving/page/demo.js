@@ -96,15 +96,18 @@ async function showOne() {
   state.wanted = true;
   if (state.busy) return;
   state.busy = true;
+  busy("one", true);
   while (state.wanted) {
     state.wanted = false;
     const [image] = await decode([movedZ()], state.label);
     paint(element("one"), image);
   }
   state.busy = false;
+  busy("one", false);
 }
 
 async function draw() {
+  busy("many", true);
   state.samples = Array.from({ length: SAMPLES }, randomZ);
   const started = performance.now();
   const images = await decode(state.samples, state.label);
@@ -122,6 +125,12 @@ async function draw() {
   element("many").replaceChildren(...buttons);
   element("timing").textContent = `${SAMPLES} images in ${milliseconds.toFixed(0)} ms, in this browser`;
   await showOne();
+  busy("many", false);
+}
+
+// Tells assistive technology, and whoever else waits for the picture, that another one is being made.
+function busy(id, is) {
+  element(id).setAttribute("aria-busy", String(is));
 }
 
 function makeClasses() {
