@@ -40,7 +40,7 @@ def main():
     if sampler:
         rest = [*sampler.card.flags, *rest]
     _, config = flags.parse([sys.argv[0], *rest])
-    names = [] if settings.classifiers == "none" else settings.classifiers.split(",")
+    names = settings.classifiers
     wanted = {
         "flags": settings.export or named(rest),
         "samples": settings.samples,
@@ -67,13 +67,23 @@ def parse():
     parser.add_argument("--runs", type=int, default=1)
     parser.add_argument("--export", help="an export to draw from, in place of a run of its own")
     parser.add_argument("--samples", type=int, default=60_000, help="images of a run")
-    parser.add_argument("--classifiers", default="logreg,mlp,cnn", help="or none")
+    add_classifiers(parser)
     parser.add_argument("--ruler", help="a Python file that measures FID, precision and recall")
     parser.add_argument("--heldout", action="store_true", help="do not touch the test split")
     parser.add_argument(
         "--log", help="file of results, a line a run; those in it are not run again"
     )
     return parser.parse_known_args()
+
+
+def add_classifiers(parser):
+    """Adds --classifiers to an ArgumentParser; its value is a list of names."""
+    parser.add_argument(
+        "--classifiers",
+        type=lambda text: [] if text == "none" else text.split(","),
+        default="logreg,mlp,cnn",
+        help="or none",
+    )
 
 
 def named(flags_of_run):

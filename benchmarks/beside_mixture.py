@@ -30,14 +30,13 @@ def main():
     _, config = flags.parse([sys.argv[0], *rest])
     startup.load_tensorflow()
     training, test = accuracy.datasets(config, settings.heldout)
-    names = [] if settings.classifiers == "none" else settings.classifiers.split(",")
     ruler = Ruler(settings.ruler, test) if settings.ruler else None
     generator, config, spec = trained(config, training)
     labels = class_labels.in_turn(range(spec.num_classes), 0, settings.samples)
     for start in settings.starts.split(","):
         images = warm_start.drawn(with_start(generator, config, spec, start), labels)
         found = ruler.measured(images) if ruler else {}
-        found |= accuracy.accuracies(images, labels, test=test, names=names, seed=0)
+        found |= accuracy.accuracies(images, labels, test=test, names=settings.classifiers, seed=0)
         line = {"flags": accuracy.named(rest), "samples": settings.samples}
         line |= {"heldout": settings.heldout, "start": start}
         accuracy.add_line(settings.log, line | found)
@@ -47,7 +46,7 @@ def parse():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("--starts", default="none,0.4")
     parser.add_argument("--samples", type=int, default=60_000)
-    parser.add_argument("--classifiers", default="logreg,mlp,cnn", help="or none")
+    accuracy.add_classifiers(parser)
     parser.add_argument("--ruler", help="a Python file that measures FID, precision and recall")
     parser.add_argument("--heldout", action="store_true", help="do not touch the test split")
     parser.add_argument("--log", help="file of results, a line a start")

@@ -1,4 +1,4 @@
-"""Runs of several processes or devices, each in processes of their own: for tests of replicas."""
+"""Runs of several processes or devices, each in processes of their own, and free ports: for tests."""
 
 import json
 import os
@@ -11,15 +11,13 @@ import sys
 from conftest import ROOT
 
 JOB = pathlib.Path(__file__).parent / "replica_job.py"
-
-
 _FIRST_PORT, _LAST_PORT = 20_000, 32_000  # below those that systems hand out by themselves
 
 
 def addresses(count):
     """Free ports of this machine, as "host:port", of a range that is this test process's own.
 
-    A run binds them seconds later: another test process that was handed one meanwhile would have it.
+    They are bound seconds later: another test process that was handed one meanwhile would have it.
     """
     number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     width = (_LAST_PORT - _FIRST_PORT) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))

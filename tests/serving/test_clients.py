@@ -3,7 +3,6 @@
 import http.server
 import json
 import re
-import socket
 import threading
 import urllib.request
 
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 import serving_stand_in
 import tensorflow as tf
+import workers
 
 from conftest import ROOT
 from tfdps.checks import UsageError
@@ -225,9 +225,7 @@ class TestAnotherServer:
 
 
 def test_a_server_that_is_not_there_is_named(kind):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
+    [address] = workers.addresses(1)
     address = f"http://{address}" if kind == "rest" else address
     client = connect([address, address], kind, timeout=5)
     with pytest.raises(clients.ServingError, match=f"no TensorFlow Serving .* at {address}: ") as e:

@@ -2,13 +2,13 @@
 
 import gzip
 import json
-import socket
 import urllib.error
 import urllib.request
 
 import browsers
 import numpy as np
 import pytest
+import workers
 
 from conftest import ROOT
 from tfdps import launch
@@ -64,10 +64,8 @@ class TestServer:
             demo.serving(str(EXPORT), port=port),
         ):
             pass
-        with socket.socket() as free:  # and is free again when the page is no longer served
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        for _ in range(2):
+        port = int(workers.addresses(1)[0].split(":")[1])
+        for _ in range(2):  # and is free again when the page is no longer served
             with demo.serving(str(EXPORT), port=port) as again:
                 assert str(port) in again
 

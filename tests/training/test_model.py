@@ -198,8 +198,11 @@ def test_the_loss_sees_pixels_from_minus_one_to_one_and_scaled_labels(digits, mo
         )
     of_images, of_fresh = (g[:, :64] for g in tape.gradient(expected, points))
     assert float(loss) == pytest.approx(float(expected), rel=1e-4)
-    # The largest is 0.8. The two solves may stop an iteration apart: 1e-3 was the most in 900 draws.
-    np.testing.assert_allclose(np.reshape(gradient, [BATCH, 64]), of_images, rtol=1e-3, atol=5e-3)
+    # The largest is 0.8. The two solves may stop an iteration apart: in one draw of 80 an element was
+    # off by more than 1e-5, and in 1,300 draws one by 1e-3 at most, all of them by 4e-4 of their norm.
+    gradient = np.reshape(gradient, [BATCH, 64])
+    np.testing.assert_allclose(gradient, of_images, rtol=1e-3, atol=5e-3)
+    assert np.linalg.norm(gradient - of_images) < 2e-3 * np.linalg.norm(of_images)
     fresh_gradient = model.learner.fresh_gradient(generated, own)
     np.testing.assert_allclose(np.reshape(fresh_gradient, [2, 64]), of_fresh, rtol=1e-3, atol=1e-5)
     assert np.abs(of_images).max() > 0.1
